@@ -1,0 +1,1 @@
+//! Rustorium chain-spec.

@@ -1,0 +1,2 @@
+//! The `rustorium` binary.
+fn main() {}

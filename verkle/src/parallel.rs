@@ -1,0 +1,13 @@
+//! Work spread over the caller's rayon pool; one after the other where there are no threads (wasm).
+
+/// `work(item)` for each item, in order of the items.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
+    use rayon::prelude::*;
+    items.par_iter().map(work).collect()
+}
+
+#[cfg(target_family = "wasm")]
+pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
+    items.iter().map(work).collect()
+}
