@@ -1,1 +1,3 @@
 //! Rustorium state.
+
+pub mod backend;

@@ -1,0 +1,412 @@
+//! The door to the disk: ordered byte rows in ten columns, read through owned snapshots, changed by atomic batches.
+//!
+//! Trusts nobody: whatever a disk can do to us comes back as a [`BackendError`] that names the operation and the place.
+//! Life-cycle: open → any number of snapshots and commits, from any thread → drop (a snapshot keeps the store open). A
+//! commit that fails poisons its handle: what the disk holds then is for the next open to say.
+//! Bounds: a read returns what was asked for, so callers bound the keys of [`Snapshot::get_many`]; [`Snapshot::range`]
+//! takes its bounds as arguments. A batch lies in memory once.
+//! It is not a schema: it knows the columns' names and nothing of their rows, and it stamps no format.
+
+mod memory;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub use memory::Memory;
+
+/// A named, ordered space of rows. The names are on disk and never change their meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Column {
+    /// gen ‖ path → key and value, or key, length and value hash.
+    Leaf,
+    /// gen ‖ path → a value too big for its leaf row.
+    Big,
+    /// gen ‖ depth ‖ path → commitment and bitmap.
+    Node,
+    /// gen ‖ key → nothing: the listing by raw key.
+    Index,
+    /// Block number → what the block overwrote.
+    Undo,
+    /// kind ‖ path ‖ number → where to find it.
+    UndoAt,
+    /// Headers, and canonical hashes by number.
+    Block,
+    /// The journal of unfinalised blocks.
+    Fork,
+    /// Opaque extras.
+    Aux,
+    /// Format, live generation, heads.
+    Meta,
+}
+
+impl Column {
+    /// Every column; `ALL[c as usize] == c`.
+    pub const ALL: [Column; 10] = [
+        Column::Leaf,
+        Column::Big,
+        Column::Node,
+        Column::Index,
+        Column::Undo,
+        Column::UndoAt,
+        Column::Block,
+        Column::Fork,
+        Column::Aux,
+        Column::Meta,
+    ];
+
+    /// The name on disk.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Column::Leaf => "leaf",
+            Column::Big => "big",
+            Column::Node => "node",
+            Column::Index => "index",
+            Column::Undo => "undo",
+            Column::UndoAt => "undo_at",
+            Column::Block => "block",
+            Column::Fork => "fork",
+            Column::Aux => "aux",
+            Column::Meta => "meta",
+        }
+    }
+}
+
+/// What a commit survives once it has returned `Ok`.
+///
+/// Either way commits come back in order: after any crash the store holds the first `n` commits entire and nothing of
+/// the others, `n` being at least what the levels promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Survives power loss, and with it every commit before, of either level.
+    Synced,
+    /// Survives `kill -9` of the process; power loss or a kernel crash may take it, until a later `Synced` commit.
+    Buffered,
+}
+
+/// An ordered list of changes that happen together or not at all. A later change of a row wins over an earlier one.
+///
+/// All keys and values lie in one buffer: a change costs two copies and no allocation of its own.
+#[derive(Clone, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    ops: Vec<Entry>,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Batch {
+        Batch::default()
+    }
+
+    /// An empty batch with room for `ops` changes of `bytes` bytes of keys and values altogether.
+    pub fn with_capacity(ops: usize, bytes: usize) -> Batch {
+        Batch { bytes: Vec::with_capacity(bytes), ops: Vec::with_capacity(ops) }
+    }
+
+    /// Sets a row. Both key and value may be empty.
+    pub fn put(&mut self, column: Column, key: &[u8], value: &[u8]) {
+        self.push(Kind::Put, column, key, value);
+    }
+
+    /// Deletes a row; nothing happens where there is none.
+    pub fn delete(&mut self, column: Column, key: &[u8]) {
+        self.push(Kind::Delete, column, key, &[]);
+    }
+
+    /// Deletes every row with `start <= key < end`, those put earlier in this batch among them, those put later not.
+    /// Nothing happens when `end <= start`.
+    pub fn delete_range(&mut self, column: Column, start: &[u8], end: &[u8]) {
+        if start < end {
+            self.push(Kind::DeleteRange, column, start, end);
+        }
+    }
+
+    /// Adds the changes of `later` behind those of this batch.
+    pub fn append(&mut self, later: &Batch) {
+        let base = self.bytes.len();
+        self.bytes.extend_from_slice(&later.bytes);
+        let moved = later.ops.iter().map(|op| Entry { first_end: base + op.first_end, end: base + op.end, ..*op });
+        self.ops.extend(moved);
+    }
+
+    /// Changes in the batch.
+    pub fn len(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// Whether there is no change in the batch.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// Bytes of all keys and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The changes, in order.
+    pub fn ops(&self) -> impl Iterator<Item = Op<'_>> {
+        let mut start = 0;
+        self.ops.iter().map(move |op| {
+            let (first, second) = (&self.bytes[start..op.first_end], &self.bytes[op.first_end..op.end]);
+            start = op.end;
+            match op.kind {
+                Kind::Put => Op::Put { column: op.column, key: first, value: second },
+                Kind::Delete => Op::Delete { column: op.column, key: first },
+                Kind::DeleteRange => Op::DeleteRange { column: op.column, start: first, end: second },
+            }
+        })
+    }
+
+    fn push(&mut self, kind: Kind, column: Column, first: &[u8], second: &[u8]) {
+        self.bytes.extend_from_slice(first);
+        let first_end = self.bytes.len();
+        self.bytes.extend_from_slice(second);
+        self.ops.push(Entry { kind, column, first_end, end: self.bytes.len() });
+    }
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Batch({} changes, {} bytes)", self.len(), self.bytes())
+    }
+}
+
+/// One change of a [`Batch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op<'a> {
+    /// Sets the row `key`.
+    Put {
+        /// Where.
+        column: Column,
+        /// The row's key.
+        key: &'a [u8],
+        /// Its new value.
+        value: &'a [u8],
+    },
+    /// Deletes the row `key`.
+    Delete {
+        /// Where.
+        column: Column,
+        /// The row's key.
+        key: &'a [u8],
+    },
+    /// Deletes the rows of `start <= key < end`; never an empty range.
+    DeleteRange {
+        /// Where.
+        column: Column,
+        /// The first key.
+        start: &'a [u8],
+        /// The key after the last.
+        end: &'a [u8],
+    },
+}
+
+/// A range of keys in byte order: from `start`, which is in, to `end`, which is out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The first key.
+    pub start: Vec<u8>,
+    /// The key after the last; `None` runs to the end of the column.
+    pub end: Option<Vec<u8>>,
+}
+
+impl Bounds {
+    /// A whole column.
+    pub fn all() -> Bounds {
+        Bounds { start: Vec::new(), end: None }
+    }
+
+    /// Every key that begins with `prefix`.
+    pub fn prefix(prefix: &[u8]) -> Bounds {
+        Bounds { start: prefix.to_vec(), end: prefix_end(prefix) }
+    }
+
+    /// The part of this range behind `key`: what is left after a page that ended with `key`.
+    pub fn after(self, key: &[u8]) -> Bounds {
+        // The least key above k is k ‖ 0.
+        let mut next = Vec::with_capacity(key.len() + 1);
+        next.extend_from_slice(key);
+        next.push(0);
+        Bounds { start: self.start.max(next), end: self.end }
+    }
+
+    /// Whether no key at all can lie in the range.
+    pub fn is_empty(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| *end <= self.start)
+    }
+}
+
+/// The least key above every key that begins with `prefix`; `None` if there is none (`prefix` is empty or all `ff`).
+pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != 0xff)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+/// What [`Snapshot::range`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// (key, value) in ascending order of keys.
+    pub rows: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Whether a limit ended the reading: the range holds at least one more row, behind the last of `rows`.
+    pub more: bool,
+}
+
+/// A store of rows that one process has open.
+pub trait Backend: Send + Sync + 'static {
+    /// The rows as they are now: all of every commit that has returned, nothing of any that has not begun, and all or
+    /// nothing of one under way. Cheap, never waits for a commit to end, and works on a poisoned handle. The snapshot
+    /// keeps old rows from being reclaimed for as long as it lives, and the store from being closed.
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, BackendError>;
+
+    /// Makes all changes of the batch, in their order, over all columns, or none of them; they are in every snapshot
+    /// taken after the return. An empty batch changes nothing, and with [`Durability::Synced`] still makes every
+    /// commit before it durable.
+    ///
+    /// After an error the batch may be in the store or not, wholly or not at all (a disk can fail after the bytes are
+    /// down), so the handle is poisoned: every later commit is refused with [`BackendError::Poisoned`], reads go on,
+    /// and opening the store anew tells which it was.
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), BackendError>;
+}
+
+/// The rows of one moment; no later commit changes what it answers.
+pub trait Snapshot: Send + Sync + 'static {
+    /// The value of each key, in the keys' order; `None` where there is no row (an empty value is a row).
+    ///
+    /// # Panics
+    /// If the keys do not ascend strictly: that would be our bug, and a backend that relies on it would answer wrongly.
+    fn get_many(&self, column: Column, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, BackendError>;
+
+    /// The first rows within the bounds, in ascending order of keys: at most `rows_max`, and at most `bytes_max` bytes of
+    /// keys and values. A first row is returned however big it is, and with limits of 0 too, so that paging always
+    /// moves on.
+    fn range(&self, column: Column, bounds: &Bounds, rows_max: usize, bytes_max: usize) -> Result<Rows, BackendError>;
+
+    /// The value of one key.
+    fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+        Ok(self.get_many(column, &[key.to_vec()])?.pop().flatten())
+    }
+}
+
+/// Why a store cannot be opened, read or written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// The disk, or our quota of it, is full.
+    #[error("no space left on the disk: cannot {operation} {}: {what}", path.display())]
+    NoSpace {
+        /// What was attempted.
+        operation: &'static str,
+        /// The store.
+        path: PathBuf,
+        /// The backend's own words.
+        what: String,
+    },
+    /// The store's files are not what was written to them.
+    #[error("damaged store: cannot {operation} {}: {what}", path.display())]
+    Damaged {
+        /// What was attempted.
+        operation: &'static str,
+        /// The store.
+        path: PathBuf,
+        /// The backend's own words.
+        what: String,
+    },
+    /// Someone else has the store open.
+    #[error("{} is in use by another handle or process: {what}", path.display())]
+    Locked {
+        /// The store.
+        path: PathBuf,
+        /// The backend's own words.
+        what: String,
+    },
+    /// The directory holds something that is not a store of ours. Nothing in it was touched.
+    #[error("{} holds a store that is not ours: {what}", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// How one can tell.
+        what: String,
+    },
+    /// An earlier commit on this handle failed; open the store anew.
+    #[error("cannot commit to {}: an earlier commit failed; reopen the store", path.display())]
+    Poisoned {
+        /// The store.
+        path: PathBuf,
+    },
+    /// The operating system or the backend refused.
+    #[error("cannot {operation} {}: {what}", path.display())]
+    Io {
+        /// What was attempted.
+        operation: &'static str,
+        /// The store.
+        path: PathBuf,
+        /// The backend's own words.
+        what: String,
+    },
+}
+
+impl BackendError {
+    /// The store that the error is about.
+    pub fn path(&self) -> &Path {
+        match self {
+            BackendError::NoSpace { path, .. }
+            | BackendError::Damaged { path, .. }
+            | BackendError::Locked { path, .. }
+            | BackendError::Foreign { path, .. }
+            | BackendError::Poisoned { path }
+            | BackendError::Io { path, .. } => path,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Put,
+    Delete,
+    DeleteRange,
+}
+
+/// A change in `Batch::bytes`: its first part begins where the entry before it ends.
+#[derive(Clone, Copy)]
+struct Entry {
+    kind: Kind,
+    column: Column,
+    first_end: usize,
+    end: usize,
+}
+
+/// The contract of [`Snapshot::get_many`], enforced alike by every backend.
+fn assert_ascending(keys: &[Vec<u8>]) {
+    assert!(keys.is_sorted_by(|a, b| a < b), "get_many takes strictly ascending keys");
+}
+
+/// Collects rows until a limit is met: the contract of [`Snapshot::range`], shared by the backends.
+struct Page {
+    found: Rows,
+    rows_max: usize,
+    bytes_max: usize,
+    bytes: usize,
+}
+
+impl Page {
+    fn new(rows_max: usize, bytes_max: usize) -> Page {
+        Page { found: Rows::default(), rows_max, bytes_max, bytes: 0 }
+    }
+
+    /// Takes a row, or refuses it and is full.
+    fn push(&mut self, key: &[u8], value: &[u8]) -> bool {
+        let bytes = self.bytes.saturating_add(key.len()).saturating_add(value.len());
+        let first = self.found.rows.is_empty();
+        if !first && (self.found.rows.len() >= self.rows_max || bytes > self.bytes_max) {
+            self.found.more = true;
+            return false;
+        }
+        self.bytes = bytes;
+        self.found.rows.push((key.to_vec(), value.to_vec()));
+        true
+    }
+}
