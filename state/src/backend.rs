@@ -8,6 +8,12 @@
 //! It is not a schema: it knows the columns' names and nothing of their rows, and it stamps no format.
 
 mod memory;
+mod rocksdb;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+pub(crate) mod faulty;
 
 use std::{
     path::{Path, PathBuf},
@@ -15,6 +21,7 @@ use std::{
 };
 
 pub use memory::Memory;
+pub use rocksdb::{Rocks, RocksConfig};
 
 /// A named, ordered space of rows. The names are on disk and never change their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,9 +92,15 @@ pub enum Durability {
     Buffered,
 }
 
+/// The longest key or value that a [`Batch`] takes; a schema's own limits lie far below.
+pub const PART_BYTES_MAX: usize = 1 << 30;
+
 /// An ordered list of changes that happen together or not at all. A later change of a row wins over an earlier one.
 ///
 /// All keys and values lie in one buffer: a change costs two copies and no allocation of its own.
+///
+/// # Panics
+/// When a key or value is over [`PART_BYTES_MAX`].
 #[derive(Clone, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
@@ -161,6 +174,8 @@ impl Batch {
     }
 
     fn push(&mut self, kind: Kind, column: Column, first: &[u8], second: &[u8]) {
+        // Longer ones a backend may drop without a word.
+        assert!(first.len() <= PART_BYTES_MAX && second.len() <= PART_BYTES_MAX, "a key or value over 1 GiB");
         self.bytes.extend_from_slice(first);
         let first_end = self.bytes.len();
         self.bytes.extend_from_slice(second);

@@ -1,0 +1,71 @@
+//! A backend over another one, of which one commit fails: to see what the rooms above make of it.
+//!
+//! Opening the store anew is making a new handle over the same inner backend.
+
+use std::sync::{Arc, Mutex};
+
+use super::{Backend, BackendError, Batch, Durability, Snapshot};
+
+/// Passes everything through, but fails one commit and is poisoned from then on.
+pub(crate) struct Faulty {
+    inner: Arc<dyn Backend>,
+    fault: Option<Fault>,
+    state: Mutex<State>,
+}
+
+/// When and how a commit fails.
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    /// Which one, counted from 1.
+    pub commit: u64,
+    /// Whether the batch is in the store all the same, as when the disk fails after the bytes are down.
+    pub written: bool,
+    /// What the caller is told.
+    pub error: BackendError,
+}
+
+impl Faulty {
+    /// A handle on `inner`; without a fault it never fails.
+    pub fn new(inner: Arc<dyn Backend>, fault: Option<Fault>) -> Faulty {
+        Faulty { inner, fault, state: Mutex::new(State { commits: 0, poisoned: false }) }
+    }
+}
+
+impl Backend for Faulty {
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, BackendError> {
+        self.inner.snapshot()
+    }
+
+    fn commit(&self, batch: Batch, durability: Durability) -> Result<(), BackendError> {
+        let mut state = self.state.lock().expect("no commit panics");
+        if state.poisoned {
+            return Err(BackendError::Poisoned { path: "faulty".into() });
+        }
+        state.commits += 1;
+        match &self.fault {
+            Some(fault) if fault.commit == state.commits => {
+                state.poisoned = true;
+                if fault.written {
+                    self.inner.commit(batch, durability)?;
+                }
+                Err(fault.error.clone())
+            }
+            _ => self.inner.commit(batch, durability),
+        }
+    }
+}
+
+struct State {
+    commits: u64,
+    poisoned: bool,
+}
+
+/// A disk that is full.
+pub(crate) fn no_space() -> BackendError {
+    BackendError::NoSpace { operation: "commit to", path: "faulty".into(), what: "injected".to_owned() }
+}
+
+/// A disk that fails.
+pub(crate) fn io_error() -> BackendError {
+    BackendError::Io { operation: "commit to", path: "faulty".into(), what: "injected".to_owned() }
+}
