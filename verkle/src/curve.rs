@@ -1,0 +1,54 @@
+//! BLS12-381 behind one small door: scalars, points of G1, sums, and the one pairing equation the tree needs.
+//!
+//! Nothing outside this folder names a curve library. Everything a caller sees is a canonical value: a [`Point`] is on
+//! the curve (and in the prime-order subgroup only where [`Point::is_in_subgroup`] says so), a [`Scalar`] is below `r`.
+
+mod ark;
+pub mod table;
+
+use std::fmt;
+
+pub use ark::{G2Point, Point, Scalar, Sum, lagrange_basis, msm, pairings_agree, root_of_unity_256};
+
+use crate::key::write_hex;
+
+/// `c48(P)`: the 48-byte compressed encoding of a point of G1, as in EIP-4844. Not checked until it is decoded.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PointBytes(pub [u8; 48]);
+
+impl PointBytes {
+    /// The encoding of the point at infinity: `c0 00…00`.
+    pub const INFINITY: Self = {
+        let mut bytes = [0; 48];
+        bytes[0] = 0xc0;
+        Self(bytes)
+    };
+
+    /// Whether this is the encoding of the point at infinity.
+    pub fn is_infinity(&self) -> bool {
+        *self == Self::INFINITY
+    }
+}
+
+impl AsRef<[u8]> for PointBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PointBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+impl fmt::Display for PointBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+/// The bytes are not the canonical encoding of a point of the curve.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("not the canonical encoding of a point of BLS12-381's G1")]
+pub struct NotAPoint;

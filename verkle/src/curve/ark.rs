@@ -1,0 +1,313 @@
+//! The curve on arkworks: portable, and the reference that faster kernels are compared with.
+
+use std::ops::{Add, AddAssign, Mul, Neg, Sub};
+
+use ark_bls12_381::{Bls12_381, Fq, Fr, G1Affine, G1Projective, G2Affine};
+use ark_ec::pairing::Pairing;
+use ark_ec::{AffineRepr, CurveGroup, VariableBaseMSM};
+use ark_ff::{AdditiveGroup, BigInteger, BigInteger256, BigInteger384, Field, PrimeField, Zero};
+use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};
+use ark_serialize::{CanonicalDeserialize, CanonicalSerialize};
+
+use super::{NotAPoint, PointBytes};
+use crate::key::SlotScalar;
+
+/// An element of the scalar field `Fr`, below `r`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scalar(Fr);
+
+impl Scalar {
+    /// The zero of the field.
+    pub const ZERO: Self = Self(Fr::ZERO);
+    /// The one of the field.
+    pub const ONE: Self = Self(Fr::ONE);
+
+    /// 64 little-endian bytes as an integer, modulo `r`: a transcript's challenge (spec §6).
+    pub fn from_wide(bytes: &[u8; 64]) -> Self {
+        Self(Fr::from_le_bytes_mod_order(bytes))
+    }
+
+    /// A small integer.
+    pub fn from_u128(value: u128) -> Self {
+        Self(Fr::from(value))
+    }
+
+    /// 32 big-endian bytes; `None` when the integer is not below `r`.
+    pub fn from_be_bytes(bytes: &[u8; 32]) -> Option<Self> {
+        let limb = |i: usize| u64::from_be_bytes(bytes[8 * i..8 * i + 8].try_into().expect("eight bytes"));
+        Fr::from_bigint(BigInteger256::new([limb(3), limb(2), limb(1), limb(0)])).map(Self)
+    }
+
+    /// The integer below `r` as 32 little-endian bytes.
+    pub fn to_le_bytes(&self) -> [u8; 32] {
+        self.0.into_bigint().to_bytes_le().try_into().expect("a scalar has 32 bytes")
+    }
+
+    /// The multiplicative inverse; `None` of zero.
+    pub fn inverse(&self) -> Option<Self> {
+        self.0.inverse().map(Self)
+    }
+
+    /// `self^exponent`.
+    pub fn pow(&self, exponent: u64) -> Self {
+        Self(self.0.pow([exponent]))
+    }
+
+    /// Whether this is zero.
+    pub fn is_zero(&self) -> bool {
+        self.0.is_zero()
+    }
+
+    /// Inverts every element in place with one inversion; zeros stay.
+    pub fn invert_all(scalars: &mut [Self]) {
+        let mut inner: Vec<Fr> = scalars.iter().map(|scalar| scalar.0).collect();
+        ark_ff::batch_inversion(&mut inner);
+        for (scalar, inverse) in scalars.iter_mut().zip(inner) {
+            scalar.0 = inverse;
+        }
+    }
+}
+
+impl From<&SlotScalar> for Scalar {
+    fn from(slot: &SlotScalar) -> Self {
+        Self(Fr::from_bigint(BigInteger256::new(slot.limbs())).expect("a slot scalar is below 2^248"))
+    }
+}
+
+impl Add for Scalar {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+}
+
+impl Sub for Scalar {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        Self(self.0 - other.0)
+    }
+}
+
+impl Mul for Scalar {
+    type Output = Self;
+    fn mul(self, other: Self) -> Self {
+        Self(self.0 * other.0)
+    }
+}
+
+impl Neg for Scalar {
+    type Output = Self;
+    fn neg(self) -> Self {
+        Self(-self.0)
+    }
+}
+
+impl AddAssign for Scalar {
+    fn add_assign(&mut self, other: Self) {
+        self.0 += other.0;
+    }
+}
+
+/// A point of the curve (affine), or infinity. Not necessarily in the prime-order subgroup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Point(G1Affine);
+
+impl Point {
+    /// The neutral element.
+    pub const INFINITY: Self = Self(G1Affine::identity());
+
+    /// The generator of the group.
+    pub fn generator() -> Self {
+        Self(G1Affine::generator())
+    }
+
+    /// Decodes `c48(P)`; accepts exactly one encoding for a point, and does not check the subgroup.
+    pub fn decode(bytes: &PointBytes) -> Result<Self, NotAPoint> {
+        let point = G1Affine::deserialize_compressed_unchecked(&bytes.0[..]).map_err(|_| NotAPoint)?;
+        let point = Self(point);
+        // The library decides what it tolerates; the spec wants one encoding for a point.
+        if point.encode() == *bytes { Ok(point) } else { Err(NotAPoint) }
+    }
+
+    /// `c48(P)`.
+    pub fn encode(&self) -> PointBytes {
+        let mut bytes = [0; 48];
+        self.0.serialize_compressed(&mut bytes[..]).expect("a point of G1 has 48 bytes");
+        PointBytes(bytes)
+    }
+
+    /// `x ‖ y`, big-endian, 96 bytes; zeros for infinity. How a store keeps a commitment: reading it takes no root.
+    pub fn to_affine_bytes(&self) -> [u8; 96] {
+        let mut bytes = [0; 96];
+        if let Some((x, y)) = self.0.xy() {
+            bytes[..48].copy_from_slice(&x.into_bigint().to_bytes_be());
+            bytes[48..].copy_from_slice(&y.into_bigint().to_bytes_be());
+        }
+        bytes
+    }
+
+    /// The reverse of [`Point::to_affine_bytes`]; checks the curve's equation and that both coordinates are reduced.
+    pub fn from_affine_bytes(bytes: &[u8; 96]) -> Result<Self, NotAPoint> {
+        if *bytes == [0; 96] {
+            return Ok(Self::INFINITY);
+        }
+        let coordinate = |half: &[u8]| {
+            let limb = |i: usize| u64::from_be_bytes(half[8 * i..8 * i + 8].try_into().expect("eight bytes"));
+            let limbs = [limb(5), limb(4), limb(3), limb(2), limb(1), limb(0)];
+            Fq::from_bigint(BigInteger384::new(limbs)).ok_or(NotAPoint)
+        };
+        let point = G1Affine::new_unchecked(coordinate(&bytes[..48])?, coordinate(&bytes[48..])?);
+        if point.is_on_curve() { Ok(Self(point)) } else { Err(NotAPoint) }
+    }
+
+    /// Whether this is the neutral element.
+    pub fn is_infinity(&self) -> bool {
+        self.0.is_zero()
+    }
+
+    /// Whether the point is in the subgroup of order `r`.
+    pub fn is_in_subgroup(&self) -> bool {
+        self.0.is_in_correct_subgroup_assuming_on_curve()
+    }
+}
+
+impl Neg for Point {
+    type Output = Self;
+    fn neg(self) -> Self {
+        Self(-self.0)
+    }
+}
+
+/// A sum of points that has not been brought to affine form yet. Additions are complete: equal points, opposite
+/// points and infinity are all allowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Sum(G1Projective);
+
+impl Sum {
+    /// The empty sum.
+    pub const ZERO: Self = Self(G1Projective::ZERO);
+
+    /// Twice this sum.
+    pub fn double(&self) -> Self {
+        Self(self.0.double())
+    }
+
+    /// `scalar` times a point.
+    pub fn of_product(point: &Point, scalar: &Scalar) -> Self {
+        Self(point.0 * scalar.0)
+    }
+
+    /// Brings many sums to affine form with one inversion.
+    pub fn to_points(sums: &[Self]) -> Vec<Point> {
+        let inner: Vec<G1Projective> = sums.iter().map(|sum| sum.0).collect();
+        G1Projective::normalize_batch(&inner).into_iter().map(Point).collect()
+    }
+
+    /// Brings one sum to affine form.
+    pub fn to_point(&self) -> Point {
+        Point(self.0.into_affine())
+    }
+}
+
+impl From<Point> for Sum {
+    fn from(point: Point) -> Self {
+        Self(point.0.into_group())
+    }
+}
+
+impl AddAssign<Point> for Sum {
+    fn add_assign(&mut self, point: Point) {
+        self.0 += point.0;
+    }
+}
+
+impl AddAssign for Sum {
+    fn add_assign(&mut self, other: Self) {
+        self.0 += other.0;
+    }
+}
+
+/// A point of G2, in the subgroup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct G2Point(G2Affine);
+
+impl G2Point {
+    /// The generator of the group.
+    pub fn generator() -> Self {
+        Self(G2Affine::generator())
+    }
+
+    /// Decodes the 96-byte compressed encoding, subgroup checked.
+    pub fn decode(bytes: &[u8; 96]) -> Result<Self, NotAPoint> {
+        G2Affine::deserialize_compressed(&bytes[..]).map(Self).map_err(|_| NotAPoint)
+    }
+}
+
+/// `e(a, [1]₂) = e(b, q)`, by one product of two Miller loops and one final exponentiation.
+pub fn pairings_agree(a: &Point, b: &Point, q: &G2Point) -> bool {
+    Bls12_381::multi_pairing([a.0, -b.0], [G2Affine::generator(), q.0]).is_zero()
+}
+
+/// `Σ scalars_i · points_i`.
+///
+/// # Panics
+/// If the two differ in length.
+pub fn msm(points: &[Point], scalars: &[Scalar]) -> Point {
+    assert_eq!(points.len(), scalars.len(), "one scalar a point");
+    let bases: Vec<G1Affine> = points.iter().map(|point| point.0).collect();
+    let scalars: Vec<Fr> = scalars.iter().map(|scalar| scalar.0).collect();
+    Point(G1Projective::msm_unchecked(&bases, &scalars).into_affine())
+}
+
+/// `ω = 7^((r−1)/256)`, a primitive 256th root of unity (spec §2).
+pub fn root_of_unity_256() -> Scalar {
+    Scalar(domain().group_gen)
+}
+
+/// `[ℓ_i(τ)]` for `i` in 0..256 from `[τ^k]` for `k` in 0..256: the inverse Fourier transform in the group, since
+/// `ℓ_i(X) = 1/256 · Σ_k ω^(−ik) · X^k`.
+pub fn lagrange_basis(monomial: &[Point; 256]) -> Vec<Point> {
+    let mut sums: Vec<G1Projective> = monomial.iter().map(|point| point.0.into_group()).collect();
+    domain().ifft_in_place(&mut sums);
+    G1Projective::normalize_batch(&sums).into_iter().map(Point).collect()
+}
+
+fn domain() -> Radix2EvaluationDomain<Fr> {
+    Radix2EvaluationDomain::new(256).expect("256 divides r - 1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn affine_bytes_round_trip_and_refuse_what_is_off_the_curve() {
+        let doubled = Sum::from(Point::generator()).double().to_point();
+        for point in [Point::INFINITY, Point::generator(), -doubled] {
+            assert_eq!(Point::from_affine_bytes(&point.to_affine_bytes()), Ok(point));
+            assert_eq!(Point::decode(&point.encode()), Ok(point));
+        }
+        let mut bytes = doubled.to_affine_bytes();
+        bytes[95] ^= 1;
+        assert_eq!(Point::from_affine_bytes(&bytes), Err(NotAPoint));
+        assert_eq!(Point::from_affine_bytes(&[0xff; 96]), Err(NotAPoint));
+    }
+
+    #[test]
+    fn the_root_of_unity_is_the_one_of_the_spec() {
+        // (r − 1)/256 by shifting r − 1, whose low byte is zero.
+        let mut exponent = Fr::MODULUS;
+        exponent.sub_with_borrow(&BigInteger256::from(1u64));
+        exponent >>= 8;
+        assert_eq!(root_of_unity_256().0, Fr::from(7u64).pow(exponent));
+        assert_ne!(root_of_unity_256().pow(128), Scalar::ONE);
+        assert_eq!(root_of_unity_256().pow(256), Scalar::ONE);
+    }
+
+    #[test]
+    fn the_group_used_has_order_r() {
+        let product = Sum::of_product(&Point::generator(), &Scalar(Fr::from(-1i64)));
+        assert_eq!(product.to_point(), -Point::generator());
+        assert!(G1Projective::generator().into_affine() == Point::generator().0);
+    }
+}

@@ -1,0 +1,280 @@
+//! Inner nodes: what a slot holds, what a store keeps of a node, and a node that proves itself (spec §4, §7).
+
+use crate::curve::{NotAPoint, Point, Scalar, msm};
+use crate::key::{KeyPath, NodePath, SlotScalar, ValueHash};
+use crate::setup;
+
+/// A key's path and the hash of its value: all that the tree knows of a pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leaf {
+    /// `path(key)`.
+    pub path: KeyPath,
+    /// `value_hash(value)`.
+    pub value_hash: ValueHash,
+}
+
+impl Leaf {
+    /// The leaf's slot scalar.
+    pub fn scalar(&self) -> SlotScalar {
+        SlotScalar::leaf(&self.path, &self.value_hash)
+    }
+}
+
+/// What one slot of a node holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Slot {
+    /// Nothing.
+    Empty,
+    /// The only leaf under this slot.
+    Leaf(Leaf),
+    /// An inner node with this commitment.
+    Inner(Point),
+}
+
+impl Slot {
+    /// What the slot counts for in its node's commitment.
+    pub fn scalar(&self) -> SlotScalar {
+        match self {
+            Self::Empty => SlotScalar::EMPTY,
+            Self::Leaf(leaf) => leaf.scalar(),
+            Self::Inner(commitment) => SlotScalar::node(&commitment.encode()),
+        }
+    }
+}
+
+/// A set of slots of one node.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct SlotSet([u64; 4]);
+
+impl SlotSet {
+    /// No slot.
+    pub const EMPTY: Self = Self([0; 4]);
+
+    /// Whether the slot is in the set.
+    pub fn contains(&self, slot: u8) -> bool {
+        self.0[slot as usize / 64] >> (slot % 64) & 1 == 1
+    }
+
+    /// Adds a slot.
+    pub fn insert(&mut self, slot: u8) {
+        self.0[slot as usize / 64] |= 1 << (slot % 64);
+    }
+
+    /// Takes a slot out.
+    pub fn remove(&mut self, slot: u8) {
+        self.0[slot as usize / 64] &= !(1 << (slot % 64));
+    }
+
+    /// Whether there is no slot in the set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::EMPTY
+    }
+
+    /// How many slots are in the set.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|limb| limb.count_ones() as usize).sum()
+    }
+
+    /// The slots that are not in the set.
+    pub fn complement(&self) -> Self {
+        Self(self.0.map(|limb| !limb))
+    }
+
+    /// The slots, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
+        (0..=255).filter(|&slot| self.contains(slot))
+    }
+
+    /// The runs of neighbouring slots, ascending, each as its first and last slot.
+    pub fn runs(&self) -> Vec<(u8, u8)> {
+        let mut runs: Vec<(u8, u8)> = Vec::new();
+        for slot in self.iter() {
+            match runs.last_mut() {
+                Some((_, last)) if *last as usize + 1 == slot as usize => *last = slot,
+                _ => runs.push((slot, slot)),
+            }
+        }
+        runs
+    }
+}
+
+/// What a store keeps of an inner node: its commitment, and which of its slots are inner nodes. The rest follows from
+/// the leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NodeRow {
+    /// `C`.
+    pub commitment: Point,
+    /// The slots that hold inner nodes.
+    pub inner: SlotSet,
+}
+
+impl NodeRow {
+    /// Bytes of an encoded row.
+    pub const BYTES: usize = 96 + 32;
+
+    /// The root of the empty tree.
+    pub const EMPTY: Self = Self { commitment: Point::INFINITY, inner: SlotSet::EMPTY };
+
+    /// `x ‖ y ‖ bitmap`: 96 bytes as [`Point::to_affine_bytes`], then four little-endian limbs.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..96].copy_from_slice(&self.commitment.to_affine_bytes());
+        for (chunk, limb) in bytes[96..].chunks_exact_mut(8).zip(self.inner.0) {
+            chunk.copy_from_slice(&limb.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The reverse of [`NodeRow::encode`]; checks the length and that the commitment is on the curve.
+    pub fn decode(bytes: &[u8]) -> Result<Self, NotAPoint> {
+        let bytes: &[u8; Self::BYTES] = bytes.try_into().map_err(|_| NotAPoint)?;
+        let (affine, bitmap) = bytes.split_first_chunk::<96>().expect("a row begins with a point");
+        let commitment = Point::from_affine_bytes(affine)?;
+        let mut inner = SlotSet::EMPTY;
+        for (limb, chunk) in inner.0.iter_mut().zip(bitmap.chunks_exact(8)) {
+            *limb = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
+        }
+        Ok(Self { commitment, inner })
+    }
+}
+
+/// Why a node's content is not what its commitment says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum BadNode {
+    /// The slots are not strictly ascending.
+    #[error("node {node}: slot {slot} is out of order")]
+    Order {
+        /// The node.
+        node: NodePath,
+        /// The slot that came too late.
+        slot: u8,
+    },
+    /// A leaf that belongs elsewhere.
+    #[error("node {node}: the leaf {path} does not belong in slot {slot}")]
+    Misplaced {
+        /// The node.
+        node: NodePath,
+        /// The slot that holds the leaf.
+        slot: u8,
+        /// The leaf's path.
+        path: KeyPath,
+    },
+    /// An inner node that is the point at infinity, or that hangs below the deepest level.
+    #[error("node {node}: slot {slot} cannot hold this inner node")]
+    Inner {
+        /// The node.
+        node: NodePath,
+        /// The slot.
+        slot: u8,
+    },
+    /// A node other than the root with fewer than two leaves below it.
+    #[error("node {node} has fewer than two leaves below it")]
+    Sparse {
+        /// The node.
+        node: NodePath,
+    },
+    /// The slots are well formed, and not those of this commitment.
+    #[error("node {node}: its slots do not give its commitment")]
+    Commitment {
+        /// The node.
+        node: NodePath,
+    },
+}
+
+/// Checks a node's content against its trusted commitment (spec §7). `slots` lists the slots that are not empty,
+/// strictly ascending.
+pub fn check(node: &NodePath, trusted: &Point, slots: &[(u8, Slot)]) -> Result<(), BadNode> {
+    let node = *node;
+    for (index, (slot, content)) in slots.iter().enumerate() {
+        let slot = *slot;
+        if index > 0 && slots[index - 1].0 >= slot {
+            return Err(BadNode::Order { node, slot });
+        }
+        match content {
+            Slot::Empty => {}
+            Slot::Leaf(leaf) if node.covers(&leaf.path) && leaf.path.slot(node.depth()) == slot => {}
+            Slot::Leaf(leaf) => return Err(BadNode::Misplaced { node, slot, path: leaf.path }),
+            Slot::Inner(point) if !point.is_infinity() && node.depth() < crate::key::DEPTH_MAX => {}
+            Slot::Inner(_) => return Err(BadNode::Inner { node, slot }),
+        }
+    }
+    // An inner node counts for two: it has at least two leaves below itself.
+    let weight = |content: &Slot| match content {
+        Slot::Empty => 0,
+        Slot::Leaf(_) => 1,
+        Slot::Inner(_) => 2,
+    };
+    if node != NodePath::ROOT && slots.iter().map(|(_, content)| weight(content)).sum::<usize>() < 2 {
+        return Err(BadNode::Sparse { node });
+    }
+    let bases: Vec<Point> = slots.iter().map(|(slot, _)| setup::lagrange()[*slot as usize]).collect();
+    let scalars: Vec<Scalar> = slots.iter().map(|(_, content)| Scalar::from(&content.scalar())).collect();
+    if msm(&bases, &scalars) == *trusted { Ok(()) } else { Err(BadNode::Commitment { node }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaf(first: u8, second: u8) -> Leaf {
+        let mut path = [7; 32];
+        path[..2].copy_from_slice(&[first, second]);
+        Leaf { path: KeyPath(path), value_hash: ValueHash([second; 32]) }
+    }
+
+    fn commitment(slots: &[(u8, Slot)]) -> Point {
+        let scalars: Vec<Scalar> = slots.iter().map(|(_, content)| Scalar::from(&content.scalar())).collect();
+        let bases: Vec<Point> = slots.iter().map(|(slot, _)| setup::lagrange()[*slot as usize]).collect();
+        msm(&bases, &scalars)
+    }
+
+    #[test]
+    fn a_node_is_judged_by_its_content() {
+        let node = NodePath::new(&[3]);
+        let good = [(4, Slot::Leaf(leaf(3, 4))), (9, Slot::Inner(Point::generator()))];
+        let trusted = commitment(&good);
+        assert_eq!(check(&node, &trusted, &good), Ok(()));
+        assert_eq!(check(&node, &Point::generator(), &good), Err(BadNode::Commitment { node }));
+
+        let judged = |slots: &[(u8, Slot)]| check(&node, &commitment(slots), slots).unwrap_err();
+        assert_eq!(judged(&[good[1], good[0]]), BadNode::Order { node, slot: 4 });
+        assert_eq!(judged(&[good[0], good[0]]), BadNode::Order { node, slot: 4 });
+        assert_eq!(judged(&[(9, Slot::Inner(Point::INFINITY))]), BadNode::Inner { node, slot: 9 });
+        assert_eq!(judged(&[good[0]]), BadNode::Sparse { node });
+        let stray = leaf(3, 5);
+        assert_eq!(judged(&[(4, Slot::Leaf(stray))]), BadNode::Misplaced { node, slot: 4, path: stray.path });
+        let foreign = leaf(2, 4);
+        assert_eq!(judged(&[(4, Slot::Leaf(foreign))]), BadNode::Misplaced { node, slot: 4, path: foreign.path });
+        let deepest = NodePath::new(&[0; 31]);
+        let inner = [(0, Slot::Inner(Point::generator()))];
+        assert_eq!(check(&deepest, &commitment(&inner), &inner), Err(BadNode::Inner { node: deepest, slot: 0 }));
+        // The root alone may be sparse.
+        let single = [(3, Slot::Leaf(leaf(3, 4)))];
+        assert_eq!(check(&NodePath::ROOT, &commitment(&single), &single), Ok(()));
+        assert_eq!(check(&NodePath::ROOT, &Point::INFINITY, &[]), Ok(()));
+    }
+
+    #[test]
+    fn slot_sets_list_their_runs() {
+        let mut set = SlotSet::EMPTY;
+        for slot in [0, 1, 2, 63, 64, 255] {
+            set.insert(slot);
+        }
+        assert_eq!(set.runs(), [(0, 2), (63, 64), (255, 255)]);
+        assert_eq!(set.complement().runs(), [(3, 62), (65, 254)]);
+        assert_eq!((set.len(), set.complement().len()), (6, 250));
+        set.remove(1);
+        assert!(!set.contains(1) && set.contains(2));
+        assert_eq!(SlotSet::EMPTY.complement().runs(), [(0, 255)]);
+    }
+
+    #[test]
+    fn node_rows_round_trip() {
+        let mut inner = SlotSet::EMPTY;
+        inner.insert(200);
+        let row = NodeRow { commitment: Point::generator(), inner };
+        assert_eq!(NodeRow::decode(&row.encode()), Ok(row));
+        assert_eq!(NodeRow::decode(&row.encode()[..127]), Err(NotAPoint));
+        assert_eq!(NodeRow::decode(&NodeRow::EMPTY.encode()), Ok(NodeRow::EMPTY));
+    }
+}

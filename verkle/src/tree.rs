@@ -1,0 +1,416 @@
+//! The tree's shape: walking to keys, applying changes, and finding what a proof must show (spec §4).
+//!
+//! The tree itself lives elsewhere. A [`Descent`] asks for what it needs, one level at a time, so that a store answers
+//! with one batched read; what it has been given is a [`Subtree`], which either applies the changes ([`Subtree::apply`])
+//! or proves the keys ([`Subtree::prove`]).
+//!
+//! ```text
+//! Descent::update(changes) ─ wanted ▸ supply ─ … ─ finish ▸ Subtree ─ apply ▸ Delta
+//! Descent::prove(keys)     ─ wanted ▸ supply ─ … ─ finish ▸ Subtree ─ prove ▸ Witness
+//! ```
+//!
+//! What the store supplies is trusted to be what it wrote, but never to be whole: a missing node or a leaf in the wrong
+//! place is [`Damage`], which names the node, and never a panic or a wrong root. Work and memory are bounded by the keys
+//! asked for times the depth of their walks.
+
+mod apply;
+mod memory;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+pub use apply::{Delta, LeafDelta, NodeDelta};
+pub use memory::Nodes;
+
+use crate::key::{DEPTH_MAX, KeyPath, NodePath, SlotScalar, ValueHash};
+use crate::multiproof::{self, Opened, Query};
+use crate::node::{Leaf, NodeRow, SlotSet};
+use crate::witness::{Terminal, Witness};
+
+/// A change of one key: a new value, or its deletion.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The key's path.
+    pub path: KeyPath,
+    /// The new value's hash; `None` deletes.
+    pub value: Option<ValueHash>,
+}
+
+impl Change {
+    /// Sets a key to a value.
+    pub fn put(key: &[u8], value: &[u8]) -> Self {
+        Self { path: KeyPath::of(key), value: Some(ValueHash::of(value)) }
+    }
+
+    /// Deletes a key; deleting what is not there changes nothing.
+    pub fn delete(key: &[u8]) -> Self {
+        Self { path: KeyPath::of(key), value: None }
+    }
+}
+
+/// Something that a descent needs to see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Want {
+    /// The row of this node. Answer: [`Supply::Node`]; `None` is right for the root of an empty tree only.
+    Node(NodePath),
+    /// The leaf below this slot, which holds no inner node, so that there is at most one. Answer: [`Supply::Slot`].
+    Slot {
+        /// The node.
+        node: NodePath,
+        /// Its slot.
+        slot: u8,
+        /// A key whose walk ends here: most likely the leaf's own.
+        key: KeyPath,
+    },
+    /// Any two leaves in these slots, which hold no inner nodes; fewer when there are fewer. Answer: [`Supply::Rest`].
+    Rest {
+        /// The node.
+        node: NodePath,
+        /// The slots to look in.
+        slots: SlotSet,
+    },
+    /// All slots of this node that are not empty, as scalars. Answer: [`Supply::Row`].
+    Row {
+        /// The node.
+        node: NodePath,
+        /// Its row, as supplied before.
+        row: NodeRow,
+    },
+}
+
+/// The answer to a [`Want`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Supply {
+    /// To [`Want::Node`].
+    Node(Option<NodeRow>),
+    /// To [`Want::Slot`].
+    Slot(Option<Leaf>),
+    /// To [`Want::Rest`].
+    Rest(Vec<Leaf>),
+    /// To [`Want::Row`]: ascending by slot.
+    Row(Vec<(u8, SlotScalar)>),
+}
+
+/// What was supplied cannot be part of a tree: the store is damaged at or below this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the tree is damaged at node {node}: {what}")]
+pub struct Damage {
+    /// Where.
+    pub node: NodePath,
+    /// What is wrong.
+    pub what: &'static str,
+}
+
+/// Why the walk is made.
+enum Goal {
+    /// Changes, ascending by path, each path once.
+    Update(Vec<Change>),
+    /// Keys, ascending by path, each once.
+    Prove(Vec<KeyPath>),
+}
+
+impl Goal {
+    fn path(&self, index: usize) -> KeyPath {
+        match self {
+            Self::Update(changes) => changes[index].path,
+            Self::Prove(keys) => keys[index],
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Update(changes) => changes.len(),
+            Self::Prove(keys) => keys.len(),
+        }
+    }
+}
+
+/// A node that the walk passes through.
+struct Visit {
+    path: NodePath,
+    row: NodeRow,
+    /// Slots in which keys' walks end, ascending.
+    ends: Vec<End>,
+    /// Slots through which walks go on: the slot and the index of the visit below, ascending.
+    inner: Vec<(u8, usize)>,
+    /// Leaves in untouched slots, where a collapse depends on them.
+    rest: Option<Vec<Leaf>>,
+    /// All slots as scalars, where a proof needs them.
+    slots: Vec<(u8, SlotScalar)>,
+}
+
+/// A slot in which the walks of some keys end.
+struct End {
+    slot: u8,
+    /// Which of the goal's keys.
+    keys: Range<usize>,
+    leaf: Option<Leaf>,
+}
+
+/// Who gets the answer to a want.
+enum Target {
+    Visit { parent: Option<(usize, u8)>, path: NodePath, keys: Range<usize> },
+    End { visit: usize, end: usize },
+    Rest { visit: usize },
+    Row { visit: usize },
+}
+
+/// A walk to a set of keys, which asks for what it has not seen.
+pub struct Descent {
+    goal: Goal,
+    /// Parents before children.
+    visits: Vec<Visit>,
+    wanted: Vec<Want>,
+    targets: Vec<Target>,
+    /// Whether the question of collapses has been asked.
+    weighed: bool,
+}
+
+impl Descent {
+    /// A walk to the keys that a block changes. The last change of a key wins.
+    pub fn update(changes: impl IntoIterator<Item = Change>) -> Self {
+        let mut changes: Vec<Change> = changes.into_iter().collect();
+        // The sort is stable: among changes of one path the last stays last, and is the one kept.
+        changes.sort_by_key(|change| change.path);
+        changes.reverse();
+        changes.dedup_by_key(|change| change.path);
+        changes.reverse();
+        Self::start(Goal::Update(changes))
+    }
+
+    /// A walk to the keys that a witness is to prove; a key named twice is proved once.
+    pub fn prove(keys: impl IntoIterator<Item = KeyPath>) -> Self {
+        let mut keys: Vec<KeyPath> = keys.into_iter().collect();
+        keys.sort_unstable();
+        keys.dedup();
+        Self::start(Goal::Prove(keys))
+    }
+
+    fn start(goal: Goal) -> Self {
+        let keys = 0..goal.len();
+        let mut descent = Self { goal, visits: Vec::new(), wanted: Vec::new(), targets: Vec::new(), weighed: false };
+        descent.want(Want::Node(NodePath::ROOT), Target::Visit { parent: None, path: NodePath::ROOT, keys });
+        descent
+    }
+
+    fn want(&mut self, want: Want, target: Target) {
+        self.wanted.push(want);
+        self.targets.push(target);
+    }
+
+    /// What to supply next, all of it together; empty when the walk is complete.
+    pub fn wanted(&self) -> &[Want] {
+        &self.wanted
+    }
+
+    /// Takes one answer to each want, in their order.
+    ///
+    /// # Panics
+    /// If the answers do not match the wants in number and kind.
+    pub fn supply(&mut self, answers: Vec<Supply>) -> Result<(), Damage> {
+        let targets = std::mem::take(&mut self.targets);
+        self.wanted.clear();
+        assert_eq!(answers.len(), targets.len(), "one answer a want");
+        for (target, answer) in targets.into_iter().zip(answers) {
+            match (target, answer) {
+                (Target::Visit { parent, path, keys }, Supply::Node(row)) => self.visit(parent, path, keys, row)?,
+                (Target::End { visit, end }, Supply::Slot(leaf)) => {
+                    let Visit { path, ends, .. } = &mut self.visits[visit];
+                    let end = &mut ends[end];
+                    check_place(path, end.slot, leaf.as_ref())?;
+                    end.leaf = leaf;
+                }
+                (Target::Rest { visit }, Supply::Rest(leaves)) => {
+                    let visit = &mut self.visits[visit];
+                    for leaf in &leaves {
+                        check_place(&visit.path, leaf.path.slot(visit.path.depth()), Some(leaf))?;
+                    }
+                    visit.rest = Some(leaves);
+                }
+                (Target::Row { visit }, Supply::Row(slots)) => self.visits[visit].slots = slots,
+                _ => panic!("an answer of another kind than its want"),
+            }
+        }
+        if self.wanted.is_empty() && !self.weighed {
+            self.weighed = true;
+            self.weigh();
+        }
+        Ok(())
+    }
+
+    /// What has been seen.
+    ///
+    /// # Panics
+    /// If something is still wanted.
+    pub fn finish(self) -> Subtree {
+        assert!(self.wanted.is_empty(), "the descent still wants something");
+        Subtree { goal: self.goal, visits: self.visits }
+    }
+
+    /// Enters a node: walks that end here want their slot's leaf, the others the next node.
+    fn visit(
+        &mut self,
+        parent: Option<(usize, u8)>,
+        path: NodePath,
+        keys: Range<usize>,
+        row: Option<NodeRow>,
+    ) -> Result<(), Damage> {
+        let row = match row {
+            Some(row) => row,
+            None if path == NodePath::ROOT => NodeRow::EMPTY,
+            None => return Err(Damage { node: path, what: "the node is missing" }),
+        };
+        if path != NodePath::ROOT && row.commitment.is_infinity() {
+            return Err(Damage { node: path, what: "an inner node has the point at infinity for its commitment" });
+        }
+        if path.depth() == DEPTH_MAX && !row.inner.is_empty() {
+            return Err(Damage { node: path, what: "a node of the deepest level holds an inner node" });
+        }
+        let index = self.visits.len();
+        let mut visit = Visit { path, row, ends: Vec::new(), inner: Vec::new(), rest: None, slots: Vec::new() };
+        let mut from = keys.start;
+        while from < keys.end {
+            let key = self.goal.path(from);
+            let slot = key.slot(path.depth());
+            let to = (from..keys.end).find(|&i| self.goal.path(i).slot(path.depth()) != slot).unwrap_or(keys.end);
+            if row.inner.contains(slot) {
+                let child = path.child(slot);
+                let target = Target::Visit { parent: Some((index, slot)), path: child, keys: from..to };
+                self.want(Want::Node(child), target);
+            } else {
+                let target = Target::End { visit: index, end: visit.ends.len() };
+                visit.ends.push(End { slot, keys: from..to, leaf: None });
+                self.want(Want::Slot { node: path, slot, key }, target);
+            }
+            from = to;
+        }
+        if matches!(self.goal, Goal::Prove(_)) {
+            self.want(Want::Row { node: path, row }, Target::Row { visit: index });
+        }
+        self.visits.push(visit);
+        if let Some((parent, slot)) = parent {
+            self.visits[parent].inner.push((slot, index));
+        }
+        Ok(())
+    }
+
+    /// Finds the nodes that deletes might leave with fewer than two leaves, and asks what else they hold.
+    fn weigh(&mut self) {
+        let Goal::Update(changes) = &self.goal else { return };
+        // Of each visit: whether a leaf below it is deleted, and how many leaves are left for sure (2 stands for more).
+        let mut weights: Vec<(bool, usize)> = vec![(false, 2); self.visits.len()];
+        let mut in_doubt = Vec::new();
+        for (index, visit) in self.visits.iter().enumerate().rev() {
+            let (mut removed, mut least) = (false, 2 * (visit.row.inner.len() - visit.inner.len()));
+            let mut touched = visit.row.inner;
+            for (_, child) in &visit.inner {
+                removed |= weights[*child].0;
+                least += weights[*child].1;
+            }
+            for end in &visit.ends {
+                touched.insert(end.slot);
+                let deleted = |leaf: &Leaf| {
+                    changes[end.keys.clone()].iter().any(|change| change.path == leaf.path && change.value.is_none())
+                };
+                removed |= end.leaf.as_ref().is_some_and(deleted);
+                least += end.after(changes).len();
+            }
+            if visit.path != NodePath::ROOT && removed && least < 2 {
+                weights[index] = (true, least);
+                in_doubt.push((index, Want::Rest { node: visit.path, slots: touched.complement() }));
+            } else {
+                weights[index] = (removed, 2);
+            }
+        }
+        for (visit, want) in in_doubt {
+            self.want(want, Target::Rest { visit });
+        }
+    }
+}
+
+impl End {
+    /// The leaves of this slot after the changes, ascending.
+    fn after(&self, changes: &[Change]) -> Vec<Leaf> {
+        let changes = &changes[self.keys.clone()];
+        let kept = self.leaf.filter(|leaf| changes.iter().all(|change| change.path != leaf.path));
+        let put = changes.iter().filter_map(|change| Some(Leaf { path: change.path, value_hash: change.value? }));
+        let mut leaves: Vec<Leaf> = put.chain(kept).collect();
+        leaves.sort_unstable_by_key(|leaf| leaf.path);
+        leaves
+    }
+}
+
+fn check_place(node: &NodePath, slot: u8, leaf: Option<&Leaf>) -> Result<(), Damage> {
+    match leaf {
+        Some(leaf) if !node.covers(&leaf.path) || leaf.path.slot(node.depth()) != slot => {
+            Err(Damage { node: *node, what: "a leaf that belongs elsewhere" })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The part of a tree that a descent has seen.
+pub struct Subtree {
+    goal: Goal,
+    visits: Vec<Visit>,
+}
+
+impl Subtree {
+    /// The witness for the keys of [`Descent::prove`], as every honest prover makes it (spec §5).
+    ///
+    /// # Panics
+    /// If the descent was made for an update.
+    pub fn prove(self) -> Result<Witness, Damage> {
+        let Goal::Prove(keys) = &self.goal else { panic!("this subtree was loaded for an update") };
+        let mut order: Vec<usize> = (0..self.visits.len()).collect();
+        order.sort_unstable_by_key(|&visit| self.visits[visit].path);
+
+        let mut terminals = vec![Terminal::Empty { depth: 0 }; keys.len()];
+        let mut queries = Vec::new();
+        let mut opened = Vec::with_capacity(order.len());
+        for (node, &visit) in order.iter().enumerate() {
+            let visit = &self.visits[visit];
+            opened.push(Opened { commitment: visit.row.commitment.encode(), row: &visit.slots });
+            let ends = visit.ends.iter().map(|end| {
+                let scalar = end.leaf.map_or(SlotScalar::EMPTY, |leaf| leaf.scalar());
+                (end.slot, scalar)
+            });
+            let inner = visit
+                .inner
+                .iter()
+                .map(|(slot, child)| (*slot, SlotScalar::node(&self.visits[*child].row.commitment.encode())));
+            for (z, y) in ends.chain(inner) {
+                if visit.scalar(z) != y {
+                    return Err(Damage { node: visit.path, what: "a slot's scalar is not that of its content" });
+                }
+                queries.push(Query { node, z, y });
+            }
+            for end in &visit.ends {
+                let depth = visit.path.depth() as u8;
+                for key in end.keys.clone() {
+                    terminals[key] = match end.leaf {
+                        None => Terminal::Empty { depth },
+                        Some(leaf) if leaf.path == keys[key] => Terminal::Present { depth },
+                        Some(Leaf { path, value_hash }) => Terminal::Other { depth, path, value_hash },
+                    };
+                }
+            }
+        }
+        queries.sort_unstable_by_key(|query| (query.node, query.z));
+        let proof = multiproof::prove(&opened, &queries);
+        // The root has the shortest path, so it is the first.
+        let mut nodes = opened.iter().map(|node| node.commitment);
+        let root = nodes.next().expect("every walk begins at the root");
+        Ok(Witness { root, terminals, nodes: nodes.collect(), proof })
+    }
+}
+
+impl Visit {
+    fn scalar(&self, slot: u8) -> SlotScalar {
+        match self.slots.binary_search_by_key(&slot, |(slot, _)| *slot) {
+            Ok(at) => self.slots[at].1,
+            Err(_) => SlotScalar::EMPTY,
+        }
+    }
+}
