@@ -1,0 +1,73 @@
+//! The state's errors as the API's.
+
+use rustorium_state::backend::BackendError;
+use rustorium_state::{ApplyError, AtError, ReadError};
+use rustorium_verkle::Invalid;
+
+use super::ApiError;
+
+impl From<AtError> for ApiError {
+    fn from(error: AtError) -> Self {
+        match error {
+            AtError::Unknown { at } => Self::UnknownBlock { at },
+            AtError::Pruned { oldest } => Self::StatePruned { oldest },
+            AtError::Read(error) => error.into(),
+        }
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::ValuesTooLarge { max, got } => Self::LimitExceeded { limit: "valuesBytes", max, got },
+            ReadError::Damaged { what } => Self::Damaged { what },
+            ReadError::Backend(error) => error.into(),
+        }
+    }
+}
+
+impl From<BackendError> for ApiError {
+    fn from(error: BackendError) -> Self {
+        let what = error.to_string();
+        match error {
+            BackendError::NoSpace { .. } => Self::DiskFull { what },
+            BackendError::Poisoned { .. } => Self::Poisoned { what },
+            BackendError::Damaged { .. } => Self::Damaged { what },
+            BackendError::Locked { .. } | BackendError::Foreign { .. } | BackendError::Io { .. } => {
+                Self::Internal { what }
+            }
+        }
+    }
+}
+
+impl From<ApplyError> for ApiError {
+    fn from(error: ApplyError) -> Self {
+        let text = error.to_string();
+        match error {
+            ApplyError::UnknownParent { parent: hash } | ApplyError::UnknownBlock { hash } => {
+                Self::UnknownBlock { at: hash.to_string() }
+            }
+            ApplyError::NotAChild { expected, got } => Self::NotAChild { expected, got },
+            ApplyError::Conflicting { hash } => Self::ConflictingBlock { hash: hash.to_string() },
+            ApplyError::RootMismatch { expected, got } => {
+                Self::RootMismatch { expected: expected.to_string(), got: got.to_string() }
+            }
+            ApplyError::NotAhead { expected, got } => Self::NotAhead { expected, got },
+            ApplyError::KeyTooLong { max, got } => Self::KeyTooLong { max: max as u64, got: got as u64 },
+            ApplyError::ValueTooLarge { max, got } => Self::ValueTooLarge { max: max as u64, got: got as u64 },
+            ApplyError::ZeroHash => Self::InvalidParams { why: "hash: a block's hash is never zero" },
+            ApplyError::Busy { retry_ms } => Self::Busy { retry_ms },
+            ApplyError::DiskFull(..) => Self::DiskFull { what: text },
+            ApplyError::Poisoned => Self::Poisoned { what: text },
+            ApplyError::Damaged { what } => Self::Damaged { what },
+            ApplyError::Closed => Self::Internal { what: text },
+            ApplyError::Backend(error) => error.into(),
+        }
+    }
+}
+
+impl From<Invalid> for ApiError {
+    fn from(invalid: Invalid) -> Self {
+        Self::InvalidWitness { rule: invalid.rule.name(), why: invalid.to_string() }
+    }
+}
