@@ -14,6 +14,7 @@ pub(crate) mod system;
 use std::collections::HashSet;
 
 use jsonrpsee::{Methods, RpcModule};
+use rustorium_chain_spec::ChainSpec;
 use rustorium_state::{At as StateAt, BlockHash, Handle, Header, Reader};
 
 pub use self::chain::{ChainApiClient, ChainApiServer};
@@ -59,6 +60,19 @@ pub struct Identity {
     pub chain_type: serde_json::Value,
     /// As the chain spec has them.
     pub properties: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Identity {
+    /// A node of this program and version, of the chain of `spec`.
+    pub fn new(node_name: &str, node_version: &str, spec: &ChainSpec) -> Self {
+        Self {
+            node_name: node_name.into(),
+            node_version: node_version.into(),
+            chain: spec.name().into(),
+            chain_type: serde_json::to_value(spec.chain_type()).expect("a name and a text are JSON"),
+            properties: spec.properties().clone(),
+        }
+    }
 }
 
 /// The methods of the public listener, `rpc_methods` and `rpc.discover` among them.

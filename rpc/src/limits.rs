@@ -21,8 +21,6 @@ pub const BLOCK_NUMBERS_MAX: usize = 1000;
 pub const VALUES_BYTES_MAX: u64 = 24 << 20;
 /// Jobs that wait for the blocking pool; one more is answered `Busy`.
 pub const JOBS_WAITING_MAX: usize = 256;
-/// Privileged commands under way at a time (the writer takes them one by one); one more is answered `Busy`.
-pub const COMMANDS_MAX: usize = 64;
 /// What a `Busy` caller is told to wait.
 pub const RETRY_MS: u64 = 250;
 /// Calls under way on one WebSocket; while there are as many, nothing more is read from it.

@@ -1,15 +1,11 @@
 //! `engine_*`: whoever produces the chain's blocks drives the node by these, on the privileged listener alone.
 
-use std::sync::Arc;
-
 use jsonrpsee::core::async_trait;
 use jsonrpsee::proc_macros::rpc;
 use rustorium_state::{Block, Handle, Reader};
 use rustorium_verkle::StateRoot;
-use tokio::sync::Semaphore;
 
 use crate::error::ApiError;
-use crate::limits::COMMANDS_MAX;
 use crate::wire::{Applied, Hash32, Head, NewBlock, Status};
 
 /// Blocks in, finality in, status out.
@@ -32,19 +28,17 @@ pub trait EngineApi {
 pub(crate) struct Engine {
     reader: Reader,
     handle: Handle,
-    commands: Arc<Semaphore>,
 }
 
 impl Engine {
     pub(crate) fn new(engine: super::Engine) -> Self {
-        Self { reader: engine.reader, handle: engine.handle, commands: Arc::new(Semaphore::new(COMMANDS_MAX)) }
+        Self { reader: engine.reader, handle: engine.handle }
     }
 }
 
 #[async_trait]
 impl EngineApiServer for Engine {
     async fn apply_block(&self, block: NewBlock) -> Result<Applied, ApiError> {
-        let _place = self.commands.try_acquire().map_err(|_| ApiError::BUSY)?;
         let block = Block {
             number: block.number,
             hash: block.hash.into(),
@@ -58,7 +52,6 @@ impl EngineApiServer for Engine {
     }
 
     async fn finalize_block(&self, hash: Hash32) -> Result<Head, ApiError> {
-        let _place = self.commands.try_acquire().map_err(|_| ApiError::BUSY)?;
         Ok((&self.handle.finalize(hash.into()).await?).into())
     }
 

@@ -42,7 +42,6 @@ impl From<BackendError> for ApiError {
 
 impl From<ApplyError> for ApiError {
     fn from(error: ApplyError) -> Self {
-        let text = error.to_string();
         match error {
             ApplyError::UnknownParent { parent: hash } | ApplyError::UnknownBlock { hash } => {
                 Self::UnknownBlock { at: hash.to_string() }
@@ -57,10 +56,10 @@ impl From<ApplyError> for ApiError {
             ApplyError::ValueTooLarge { max, got } => Self::ValueTooLarge { max: max as u64, got: got as u64 },
             ApplyError::ZeroHash => Self::InvalidParams { why: "hash: a block's hash is never zero" },
             ApplyError::Busy { retry_ms } => Self::Busy { retry_ms },
-            ApplyError::DiskFull(..) => Self::DiskFull { what: text },
-            ApplyError::Poisoned => Self::Poisoned { what: text },
+            ApplyError::DiskFull { what } => Self::DiskFull { what },
+            ApplyError::Poisoned { what } => Self::Poisoned { what },
             ApplyError::Damaged { what } => Self::Damaged { what },
-            ApplyError::Closed => Self::Internal { what: text },
+            ApplyError::Closed => Self::Internal { what: "the node is shutting down".into() },
             ApplyError::Backend(error) => error.into(),
         }
     }
