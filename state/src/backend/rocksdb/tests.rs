@@ -35,18 +35,19 @@ fn settings_take_effect() {
         (Column::Leaf, "compression=kLZ4Compression"),
         (Column::Leaf, "bottommost_compression=kZSTD"),
         (Column::Leaf, "write_buffer_size=67108864"),
-        (Column::Leaf, "filter_policy=bloomfilter:10:false"),
+        (Column::Leaf, "filter_policy=bloomfilter"),
         (Column::Leaf, "cache_index_and_filter_blocks=true"),
         (Column::Leaf, "partition_filters=true"),
         (Column::Leaf, "index_type=kTwoLevelIndexSearch"),
         (Column::Node, "compression=kNoCompression"),
-        (Column::Node, "filter_policy=bloomfilter:10:false"),
+        (Column::Node, "filter_policy=bloomfilter"),
         (Column::Index, "filter_policy=nullptr"),
         (Column::Big, "enable_blob_files=true"),
         (Column::Big, "blob_compression_type=kLZ4Compression"),
         (Column::Leaf, "enable_blob_files=false"),
     ] {
-        assert!(of(column).lines().any(|l| l.trim() == line), "{}: {line} is not in effect", column.name());
+        let options = of(column);
+        assert!(options.lines().any(|l| l.trim() == line), "{}: {line} is not in effect:{options}", column.name());
     }
 }
 
@@ -274,8 +275,7 @@ fn a_full_disk_is_named() {
 }
 
 #[test]
-fn refusals_are_told_apart() {
-    // The words of RocksDB's statuses; its C interface has no codes.
+fn a_directory_that_cannot_be_made_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, b"").unwrap();
