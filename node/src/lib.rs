@@ -1,1 +1,67 @@
-//! Rustorium node.
+//! The `rustorium` program: command line, configuration, and the wiring of the rooms below. Adapters and policy, no
+//! algorithm.
+//!
+//! [`cli`] turns the command line into one command. A daemon's flags become one valid [`config::Config`] before anything
+//! starts, and [`run`] wires it. The other [`commands`] are one question and one answer each: answers go to stdout, all
+//! else (what happens, what went wrong) to stderr, and the verdict is the exit code ([`exit::Exit`]).
+#![forbid(unsafe_code)]
+
+pub mod base_path;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod exit;
+mod log;
+pub mod run;
+mod spec_file;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::cli::{ChainSpecCommand, Cli, Command, WitnessCommand};
+use crate::config::{Config, Environment};
+use crate::exit::{Exit, OrExit};
+
+/// The program: reads the process' arguments, does what they say, and answers the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come as errors too, for stdout. A closed pipe is nobody's trouble.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    match dispatch(cli, &mut io::stdout().lock()) {
+        Ok(exit) => exit.into(),
+        Err(error) if is_closed_pipe(&error) => Exit::Done.into(),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "rustorium: {}", exit::report(&error));
+            Exit::of(&error).into()
+        }
+    }
+}
+
+fn dispatch(cli: Cli, out: &mut impl Write) -> anyhow::Result<Exit> {
+    let daemon = matches!(cli.command, Command::Run(_));
+    log::start(cli.verbosity, daemon).or_exit(Exit::Config)?;
+    let exit = match cli.command {
+        Command::Run(run) => {
+            run::run(Config::new(run, &Environment::of_process())?)?;
+            Exit::Done
+        }
+        Command::ChainSpec { command: ChainSpecCommand::Show(show) } => commands::chain_spec::show(&show, out)?,
+        Command::Get(get) => commands::get::get(get, out)?,
+        Command::Witness { command: WitnessCommand::Get(get) } => commands::witness::get(get, out)?,
+        Command::Witness { command: WitnessCommand::Verify(verify) } => commands::witness::verify(&verify, out)?,
+        Command::Version => commands::version::version(out)?,
+    };
+    out.flush()?;
+    Ok(exit)
+}
+
+/// Whether whoever read our answer had enough of it, as `head` has.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>().map(io::Error::kind));
+    kinds.into_iter().any(|kind| kind == io::ErrorKind::BrokenPipe)
+}

@@ -1,2 +1,5 @@
-//! The `rustorium` binary.
-fn main() {}
+//! The `rustorium` binary; all of it is in the library.
+
+fn main() -> std::process::ExitCode {
+    rustorium_node::main()
+}

@@ -1,0 +1,7 @@
+//! The commands that are one question and one answer.
+
+pub mod chain_spec;
+mod client;
+pub mod get;
+pub mod version;
+pub mod witness;

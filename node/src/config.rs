@@ -1,0 +1,181 @@
+//! What a daemon runs with. Flags, the spec file and the environment become one valid [`Config`] here, before anything
+//! starts; nothing below reads a flag or the environment again.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use rustorium_chain_spec::{ChainSpec, Finality};
+
+use crate::cli::Run;
+use crate::exit::Exit;
+use crate::spec_file;
+
+/// Port of the public JSON-RPC listener.
+pub const RPC_PORT: u16 = 9644;
+/// Port of the privileged JSON-RPC listener.
+pub const ENGINE_PORT: u16 = 9646;
+
+/// What a daemon runs with.
+#[derive(Debug)]
+pub struct Config {
+    /// The chain.
+    pub spec: ChainSpec,
+    /// Whether this node makes blocks itself, by `dev_submitChanges`.
+    pub dev: bool,
+    /// The spec's, but instant in a development node.
+    pub finality: Finality,
+    /// Where data goes.
+    pub base_path: Place,
+    /// The public JSON-RPC listener; port 0 means any free one.
+    pub rpc: SocketAddr,
+    /// The privileged JSON-RPC listener, on loopback; port 0 means any free one.
+    pub engine: SocketAddr,
+    /// Threads that compute commitments and witnesses; `None` is one a core.
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// Where data goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A folder that stays.
+    Kept(PathBuf),
+    /// A fresh folder that is removed at the end.
+    Temporary,
+}
+
+/// The environment variables that count.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `XDG_DATA_HOME`
+    pub data_home: Option<OsString>,
+    /// `HOME`
+    pub home: Option<OsString>,
+}
+
+impl Environment {
+    /// Those of this process.
+    pub fn of_process() -> Self {
+        Self { data_home: std::env::var_os("XDG_DATA_HOME"), home: std::env::var_os("HOME") }
+    }
+
+    /// `$XDG_DATA_HOME/rustorium`, else `$HOME/.local/share/rustorium`.
+    fn data_folder(&self) -> Option<PathBuf> {
+        // The XDG specification: a relative path is to be ignored.
+        let absolute = |variable: &Option<OsString>| variable.as_ref().map(PathBuf::from).filter(|p| p.is_absolute());
+        let data_home = absolute(&self.data_home).or_else(|| Some(absolute(&self.home)?.join(".local/share")))?;
+        Some(data_home.join("rustorium"))
+    }
+}
+
+impl Config {
+    /// The configuration that the flags of `run` ask for. Reads the chain spec.
+    pub fn new(run: Run, environment: &Environment) -> anyhow::Result<Self> {
+        let chain = match (&run.chain, run.dev) {
+            (Some(chain), _) => chain,
+            (None, true) => "dev",
+            (None, false) => return Err(Exit::Usage.error("which chain? Give --dev or --chain <preset|file>")),
+        };
+        let rpc_addr = run.rpc_addr.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let rpc = SocketAddr::new(rpc_addr, run.rpc_port.unwrap_or(RPC_PORT));
+        let engine = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), run.engine_port.unwrap_or(ENGINE_PORT));
+        if rpc.port() != 0 && rpc.port() == engine.port() && covers_loopback(rpc_addr) {
+            let message = format!("--rpc-port and --engine-port are both {}, give each its own", rpc.port());
+            return Err(Exit::Config.error(message));
+        }
+        let spec = spec_file::load(chain)?;
+        let base_path = match run.base_path {
+            Some(path) => Place::Kept(path),
+            None if run.dev => Place::Temporary,
+            None => Place::Kept(default_base_path(spec.id(), environment)?),
+        };
+        let finality = if run.dev { Finality::Instant } else { spec.finality() };
+        Ok(Self { spec, dev: run.dev, finality, base_path, rpc, engine, threads: run.threads })
+    }
+}
+
+/// Whether a listener on this address would also be met on 127.0.0.1.
+fn covers_loopback(addr: IpAddr) -> bool {
+    addr == IpAddr::V4(Ipv4Addr::LOCALHOST) || addr.is_unspecified()
+}
+
+fn default_base_path(id: &str, environment: &Environment) -> anyhow::Result<PathBuf> {
+    let folder = environment.data_folder();
+    let folder = folder.ok_or_else(|| Exit::Config.error("neither HOME nor XDG_DATA_HOME is set, give --base-path"))?;
+    // An id is the spec's text, and must not name a folder elsewhere.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if id.starts_with('.') || !id.chars().all(plain) || Path::new(id).file_name().is_none() {
+        return Err(Exit::Config.error(format!("the chain id {id:?} does not make a folder name, give --base-path")));
+    }
+    Ok(folder.join(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(data_home: Option<&str>, home: Option<&str>) -> Environment {
+        Environment { data_home: data_home.map(Into::into), home: home.map(Into::into) }
+    }
+
+    fn dev() -> Run {
+        Run { dev: true, ..Run::default() }
+    }
+
+    #[test]
+    fn dev_is_the_dev_chain_in_a_temporary_place() {
+        let config = Config::new(dev(), &Environment::default()).unwrap();
+        assert!(config.dev);
+        assert_eq!((config.spec.id(), config.base_path), ("dev", Place::Temporary));
+        assert_eq!((config.rpc, config.engine), (([127, 0, 0, 1], 9644).into(), ([127, 0, 0, 1], 9646).into()));
+    }
+
+    #[test]
+    fn dev_combines_with_a_chain_and_a_base_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("spec.json");
+        let text = r#"{"name": "T", "id": "t", "genesis": {"raw": {"top": {}}}, "rustorium": {"finality": "engine"}}"#;
+        std::fs::write(&path, text).unwrap();
+        let chain = Some(path.to_str().unwrap().to_owned());
+        let run = Run { chain: chain.clone(), base_path: Some("here".into()), ..dev() };
+        let config = Config::new(run, &Environment::default()).unwrap();
+        assert_eq!((config.spec.id(), config.finality), ("t", Finality::Instant));
+        assert_eq!(config.base_path, Place::Kept("here".into()));
+
+        let home = environment(None, Some("/home/u"));
+        let config = Config::new(Run { chain, ..Run::default() }, &home).unwrap();
+        assert_eq!((config.dev, config.finality), (false, Finality::Engine));
+        assert_eq!(config.base_path, Place::Kept("/home/u/.local/share/rustorium/t".into()));
+    }
+
+    #[test]
+    fn the_default_base_path_is_in_the_users_data_folder() {
+        let path = |id, environment| default_base_path(id, &environment).map_err(|error| error.to_string());
+        for (environment, expected) in [
+            (environment(Some("/data"), Some("/home/u")), "/data/rustorium/ksmcc3"),
+            (environment(Some("data"), Some("/home/u")), "/home/u/.local/share/rustorium/ksmcc3"),
+            (environment(Some(""), Some("/home/u")), "/home/u/.local/share/rustorium/ksmcc3"),
+        ] {
+            assert_eq!(path("ksmcc3", environment), Ok(expected.into()));
+        }
+        assert!(path("t", environment(None, None)).unwrap_err().contains("give --base-path"));
+        for id in ["..", ".", ".ssh", "a/b", "/etc", "a b", "a\0b", ""] {
+            assert!(path(id, environment(None, Some("/home/u"))).unwrap_err().contains("give --base-path"), "{id}");
+        }
+    }
+
+    #[test]
+    fn two_listeners_cannot_share_a_port() {
+        let with = |addr: &str, rpc, engine| {
+            let rpc_addr = Some(addr.parse().unwrap());
+            let run = Run { rpc_addr, rpc_port: Some(rpc), engine_port: Some(engine), ..dev() };
+            Config::new(run, &Environment::default())
+        };
+        for addr in ["127.0.0.1", "0.0.0.0", "::"] {
+            assert_eq!(Exit::of(&with(addr, 7000, 7000).unwrap_err()), Exit::Config, "{addr}");
+            assert!(with(addr, 0, 0).is_ok() && with(addr, 7000, 7001).is_ok(), "{addr}");
+        }
+        assert!(with("192.168.0.1", 7000, 7000).is_ok());
+    }
+}
