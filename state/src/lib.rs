@@ -1,3 +1,57 @@
-//! Rustorium state.
+//! Versions of the state tree: one on disk, and who may read and write it.
+//!
+//! [`open`] takes a [`backend::Backend`] and a [`Genesis`] and gives three doors: a [`Writer`], whose loop wants a thread;
+//! a [`Handle`], which sends it blocks; and a [`Reader`], which finds the [`View`] of a block. Whatever only reads takes
+//! `&View`; whatever writes makes one batch, which is committed atomically and synced before anyone hears of it. After a
+//! crash at any moment the store opens at the last block that was acknowledged, or one later.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use rustorium_state::{Block, BlockHash, Config, Genesis, backend::Memory};
+//! use rustorium_verkle::{Committer, WindowBits};
+//!
+//! let config = Config { committer: Arc::new(Committer::new(WindowBits::SMALL)), row_cache_bytes: 1 << 20 };
+//! let pairs = [(b"alice".to_vec(), b"100".to_vec())];
+//! let genesis = Genesis { id: "example", pairs: &pairs, hash: &|root| BlockHash(root.0) };
+//! let (writer, handle, reader) =
+//!     rustorium_state::open(Arc::new(Memory::new()), &genesis, &config, &mut |_| ()).unwrap();
+//! let loop_ = std::thread::spawn(|| writer.run());
+//!
+//! let block = Block {
+//!     number: 1,
+//!     hash: BlockHash([1; 32]),
+//!     parent_hash: reader.genesis_hash(),
+//!     timestamp_ms: None,
+//!     state_root: None,
+//!     changes: vec![(b"alice".to_vec(), Some(b"99".to_vec()))],
+//! };
+//! let header = handle.apply_blocking(block).unwrap();
+//! assert_eq!(reader.head().value(b"alice").unwrap(), Some(b"99".to_vec()));
+//! assert_eq!(reader.head().header().state_root, header.state_root);
+//! handle.close();
+//! loop_.join().unwrap();
+//! ```
+#![deny(unsafe_code)]
 
+mod apply;
 pub mod backend;
+pub mod block;
+mod check;
+mod error;
+mod finalize;
+mod reader;
+mod schema;
+mod store;
+#[cfg(test)]
+mod tests;
+mod view;
+mod walk;
+mod writer;
+
+pub use block::{At, Block, BlockHash, Change, Header, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+pub use check::{FINDINGS_MAX, Report, check};
+pub use error::{ApplyError, AtError, OpenError, ReadError};
+pub use reader::Reader;
+pub use store::{Genesis, Progress};
+pub use view::{Proof, View};
+pub use writer::{COMMANDS_MAX, Config, Handle, Writer, open};

@@ -238,14 +238,13 @@ impl SlotScalar {
     pub fn difference(new: &Self, old: &Self) -> (bool, [u64; 4]) {
         let negative = new.0.iter().rev().lt(old.0.iter().rev());
         let (large, small) = if negative { (old, new) } else { (new, old) };
-        let mut magnitude = [0; 4];
         let mut borrow = false;
-        for i in 0..4 {
+        let magnitude = std::array::from_fn(|i| {
             let (partial, under) = large.0[i].overflowing_sub(small.0[i]);
             let (limb, under_again) = partial.overflowing_sub(borrow as u64);
-            magnitude[i] = limb;
             borrow = under | under_again;
-        }
+            limb
+        });
         (negative, magnitude)
     }
 }

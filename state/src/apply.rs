@@ -1,0 +1,52 @@
+//! Applying a block: from a view of its parent and its changes to the new root and everything that changes. Nothing is
+//! written here.
+
+use rustorium_verkle::{Committer, Delta, Descent};
+
+use crate::block::{Block, Changes, Header, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::error::{ApplyError, ReadError};
+use crate::view::View;
+
+/// A block carried out in memory.
+pub(crate) struct Applied {
+    pub(crate) header: Header,
+    /// Tells the same block from another under its hash.
+    pub(crate) content: [u8; 32],
+    pub(crate) changes: Changes,
+    pub(crate) delta: Delta,
+}
+
+/// Refuses changes that no block may hold.
+pub(crate) fn check_sizes(block: &[crate::block::Change]) -> Result<(), ApplyError> {
+    for (key, value) in block {
+        if key.len() > KEY_BYTES_MAX {
+            return Err(ApplyError::KeyTooLong { max: KEY_BYTES_MAX, got: key.len() });
+        }
+        let got = value.as_ref().map_or(0, Vec::len);
+        if got > VALUE_BYTES_MAX {
+            return Err(ApplyError::ValueTooLarge { max: VALUE_BYTES_MAX, got });
+        }
+    }
+    Ok(())
+}
+
+/// Carries out a block on its parent's state. That the block fits its parent is the writer's to know.
+pub(crate) fn apply(parent: &View, block: Block, committer: &Committer) -> Result<Applied, ApplyError> {
+    let Block { number, hash, parent_hash, timestamp_ms, state_root: expected, changes } = block;
+    let changes = Changes::new(changes);
+    let delta = change(parent, &changes, committer)?;
+    let got = delta.state_root();
+    if let Some(expected) = expected.filter(|expected| *expected != got) {
+        return Err(ApplyError::RootMismatch { expected, got });
+    }
+    let content = changes.content(number, &parent_hash, timestamp_ms);
+    let header = Header { number, hash, parent_hash, state_root: got, timestamp_ms };
+    Ok(Applied { header, content, changes, delta })
+}
+
+/// What these changes do to the tree of a view.
+pub(crate) fn change(view: &View, changes: &Changes, committer: &Committer) -> Result<Delta, ReadError> {
+    let mut descent = Descent::update(changes.to_tree());
+    view.walk().load(&mut descent)?;
+    Ok(descent.finish().apply(committer))
+}

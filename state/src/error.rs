@@ -1,0 +1,224 @@
+//! What can go wrong at each door of this crate. A variant exists because a caller acts on it.
+
+use rustorium_verkle::StateRoot;
+use rustorium_verkle::tree::Damage;
+
+use crate::backend::BackendError;
+use crate::block::BlockHash;
+
+/// Why a store cannot be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Written by a newer version.
+    #[error("the store has format {found}, this version reads up to {supported}: run a newer rustorium")]
+    Newer {
+        /// The store's format.
+        found: u32,
+        /// The newest format that this version reads.
+        supported: u32,
+    },
+    /// There are rows in it, and they are not ours.
+    #[error("the store is not one of Rustorium's: its rows carry no format stamp; choose another directory")]
+    Foreign,
+    /// It holds another chain's state.
+    #[error("the store holds the chain {found}, not {expected}: choose another directory or the other chain's spec")]
+    OtherChain {
+        /// The chain of the spec.
+        expected: String,
+        /// The chain in the store.
+        found: String,
+    },
+    /// A row is missing or makes no sense.
+    #[error("the store is damaged: {what}")]
+    Damaged {
+        /// Which row, and how.
+        what: String,
+    },
+    /// A genesis pair that no block could hold.
+    #[error("the genesis has {what}")]
+    Genesis {
+        /// What is wrong.
+        what: String,
+    },
+    /// The disk.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// Why something cannot be read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The values asked for are too many bytes for one answer.
+    #[error("the values have {got} bytes together, at most {max} fit in an answer: ask for fewer keys")]
+    ValuesTooLarge {
+        /// The most that is answered, in bytes.
+        max: u64,
+        /// What was asked for, in bytes.
+        got: u64,
+    },
+    /// The store holds something that cannot be.
+    #[error("the store is damaged: {what}")]
+    Damaged {
+        /// Where, and how.
+        what: String,
+    },
+    /// The disk.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+impl ReadError {
+    pub(crate) fn damaged(what: impl Into<String>) -> Self {
+        Self::Damaged { what: what.into() }
+    }
+}
+
+impl From<Damage> for ReadError {
+    fn from(damage: Damage) -> Self {
+        Self::damaged(damage.to_string())
+    }
+}
+
+impl From<ReadError> for OpenError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Backend(error) => Self::Backend(error),
+            error => Self::Damaged { what: error.to_string() },
+        }
+    }
+}
+
+/// Why there is no view of a block.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AtError {
+    /// Nobody knows this block.
+    #[error("unknown block {at}")]
+    Unknown {
+        /// What was asked for.
+        at: String,
+    },
+    /// The block is known, its state is gone.
+    #[error("the state of this block is gone; the oldest at hand is that of block {oldest}")]
+    Pruned {
+        /// The oldest block number with a state.
+        oldest: u64,
+    },
+    /// It could not be looked up.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Why a block was not applied or not made final. Nothing has changed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Nobody knows the parent.
+    #[error("unknown parent {parent}")]
+    UnknownParent {
+        /// The parent named.
+        parent: BlockHash,
+    },
+    /// Nobody knows the block to finalise.
+    #[error("unknown block {hash}")]
+    UnknownBlock {
+        /// The block named.
+        hash: BlockHash,
+    },
+    /// The parent is known and cannot have this child.
+    #[error("not a child of the head: expected {expected}, got {got}")]
+    NotAChild {
+        /// What would fit.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// This hash belongs to a block with other content.
+    #[error("block {hash} is known with other content")]
+    Conflicting {
+        /// The hash.
+        hash: BlockHash,
+    },
+    /// The block's own state root is not what its changes give.
+    #[error("the block says state root {expected}, its changes give {got}")]
+    RootMismatch {
+        /// The block's.
+        expected: StateRoot,
+        /// Ours.
+        got: StateRoot,
+    },
+    /// The block to finalise is not ahead of the finalised one.
+    #[error("not ahead of the finalised block: expected {expected}, got {got}")]
+    NotAhead {
+        /// The finalised block.
+        expected: String,
+        /// The block named.
+        got: String,
+    },
+    /// A key over [`crate::KEY_BYTES_MAX`].
+    #[error("a key of {got} bytes, the longest has {max}")]
+    KeyTooLong {
+        /// The limit, in bytes.
+        max: usize,
+        /// The key's bytes.
+        got: usize,
+    },
+    /// A value over [`crate::VALUE_BYTES_MAX`].
+    #[error("a value of {got} bytes, the largest has {max}")]
+    ValueTooLarge {
+        /// The limit, in bytes.
+        max: usize,
+        /// The value's bytes.
+        got: usize,
+    },
+    /// The hash of 32 zero bytes is no block's.
+    #[error("a block's hash is never zero")]
+    ZeroHash,
+    /// Too many commands wait for the writer.
+    #[error("the writer is busy: try again in {retry_ms} ms")]
+    Busy {
+        /// When to try again, in milliseconds.
+        retry_ms: u64,
+    },
+    /// The disk is full. What was acknowledged is safe.
+    #[error("{what}")]
+    DiskFull {
+        /// Where.
+        what: String,
+    },
+    /// An earlier commit failed, so nothing is written any more until a restart.
+    #[error("{what}")]
+    Poisoned {
+        /// Where.
+        what: String,
+    },
+    /// The writer has ended.
+    #[error("the node is shutting down")]
+    Closed,
+    /// What the block touches is damaged on disk.
+    #[error("the store is damaged: {what}")]
+    Damaged {
+        /// Where, and how.
+        what: String,
+    },
+    /// The disk.
+    #[error(transparent)]
+    Backend(BackendError),
+}
+
+impl From<BackendError> for ApplyError {
+    fn from(error: BackendError) -> Self {
+        match &error {
+            BackendError::NoSpace { .. } => Self::DiskFull { what: error.to_string() },
+            BackendError::Poisoned { .. } => Self::Poisoned { what: error.to_string() },
+            _ => Self::Backend(error),
+        }
+    }
+}
+
+impl From<ReadError> for ApplyError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Backend(error) => error.into(),
+            error => Self::Damaged { what: error.to_string() },
+        }
+    }
+}

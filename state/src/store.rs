@@ -1,0 +1,228 @@
+//! A backend that is known to hold one chain's state in our format, and the only door through which it is written.
+//!
+//! Life-cycle: [`Store::open`] stamps an empty backend with the format, loads the genesis (in chunks, committed as they
+//! come; an interrupted load starts over), and from then on refuses another chain's spec. Everything after is
+//! [`Store::commit`]: one atomic batch.
+
+use std::sync::Arc;
+
+use parity_scale_codec::{DecodeAll, Encode};
+use rustorium_verkle::{Committer, StateRoot};
+
+use crate::apply::{change, check_sizes};
+use crate::backend::{Backend, BackendError, Batch, Bounds, Column, Durability};
+use crate::block::{BlockHash, Changes, Header};
+use crate::error::{OpenError, ReadError};
+use crate::finalize::{put_head, put_tree};
+use crate::schema::{ChainRow, FORMAT, Generation, decode_format, encode_format, meta};
+use crate::view::{View, header_row};
+use crate::walk::RowCache;
+
+const GENESIS_CONTEXT: &str = "rustorium.v1 genesis content";
+/// Pairs of the genesis that are committed together.
+const GENESIS_CHUNK_PAIRS: usize = 16_384;
+/// Bytes of values of the genesis that are committed together.
+const GENESIS_CHUNK_BYTES: usize = 64 << 20;
+
+/// What block 0 holds, and whose it is.
+pub struct Genesis<'a> {
+    /// The chain's id, for messages.
+    pub id: &'a str,
+    /// Keys and values; each key once.
+    pub pairs: &'a [(Vec<u8>, Vec<u8>)],
+    /// The genesis block's hash, once its state root is known.
+    pub hash: &'a dyn Fn(&StateRoot) -> BlockHash,
+}
+
+/// How far the genesis is loaded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Pairs in the store.
+    pub pairs: usize,
+    /// Pairs in the genesis.
+    pub pairs_total: usize,
+}
+
+/// One chain's state in a backend.
+pub(crate) struct Store {
+    backend: Arc<dyn Backend>,
+    generation: Generation,
+    rows: Arc<RowCache>,
+}
+
+impl Store {
+    /// Opens a backend for a chain, and loads the genesis if it is empty. Returns the view of the head, too.
+    pub(crate) fn open(
+        backend: Arc<dyn Backend>,
+        genesis: &Genesis<'_>,
+        committer: &Committer,
+        rows: Arc<RowCache>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Self, View), OpenError> {
+        stamp(&*backend)?;
+        let content = genesis_content(genesis);
+        let snapshot = backend.snapshot()?;
+        let store = match snapshot.get(Column::Meta, meta::CHAIN)? {
+            Some(row) => {
+                let chain = ChainRow::decode_all(&mut &row[..]).map_err(|error| damaged("chain", &error))?;
+                if chain.genesis_content != content {
+                    return Err(other_chain(genesis, &chain));
+                }
+                let live = snapshot.get(Column::Meta, meta::LIVE)?;
+                let [generation] = live.as_deref().unwrap_or(&[]) else { return Err(damaged("live", &"no byte")) };
+                let store = Self { backend, generation: Generation(*generation), rows };
+                // The pairs are the same; the hash may still be another's.
+                let first =
+                    header_row(&*snapshot, &chain.genesis_hash)?.ok_or_else(|| damaged("genesis", &"missing"))?;
+                if (genesis.hash)(&StateRoot(first.state_root)) != chain.genesis_hash {
+                    return Err(other_chain(genesis, &chain));
+                }
+                store
+            }
+            None => {
+                let store = Self { backend, generation: Generation(0), rows };
+                store.load(genesis, content, committer, progress)?;
+                store
+            }
+        };
+        let head = store.head()?;
+        Ok((store, head))
+    }
+
+    /// The one way to the disk.
+    pub(crate) fn commit(&self, batch: Batch, durability: Durability) -> Result<(), BackendError> {
+        self.backend.commit(batch, durability)
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// A view of the rows as they are, which are those of `header`'s block.
+    pub(crate) fn view(&self, header: Header) -> Result<View, BackendError> {
+        Ok(View::new(header, self.backend.snapshot()?, self.generation, self.rows.clone()))
+    }
+
+    fn head(&self) -> Result<View, OpenError> {
+        let snapshot = self.backend.snapshot()?;
+        let head = snapshot.get(Column::Meta, meta::HEAD)?;
+        let hash = head.and_then(|hash| Some(BlockHash(hash.try_into().ok()?)));
+        let hash = hash.ok_or_else(|| damaged("head", &"no hash of 32 bytes"))?;
+        let row = header_row(&*snapshot, &hash)?.ok_or_else(|| damaged("head", &format!("no header of {hash}")))?;
+        Ok(View::new(row.header(hash), snapshot, self.generation, self.rows.clone()))
+    }
+
+    /// Loads block 0: chunks of pairs in the order of their paths, then the rows that make it the head.
+    fn load(
+        &self,
+        genesis: &Genesis<'_>,
+        content: [u8; 32],
+        committer: &Committer,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), OpenError> {
+        self.clear()?;
+        let pairs = genesis.pairs.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
+        let pairs: Vec<_> = pairs.collect();
+        check_sizes(&pairs).map_err(|error| OpenError::Genesis { what: error.to_string() })?;
+        let pairs_total = pairs.len();
+        let mut header = Header {
+            number: 0,
+            hash: BlockHash::ZERO,
+            parent_hash: BlockHash::ZERO,
+            state_root: StateRoot::of(&rustorium_verkle::PointBytes::INFINITY),
+            timestamp_ms: None,
+        };
+        let mut loaded = 0;
+        progress(Progress { pairs: 0, pairs_total });
+        for chunk in chunks(pairs) {
+            let view = self.view(header.clone())?;
+            let changes = Changes::new(chunk);
+            let delta = change(&view, &changes, committer)?;
+            header.state_root = delta.state_root();
+            let mut batch = Batch::new();
+            put_tree(&mut batch, self.generation, &changes, &delta);
+            self.commit(batch, Durability::Buffered)?;
+            loaded += changes.entries().len();
+            progress(Progress { pairs: loaded, pairs_total });
+        }
+        header.hash = (genesis.hash)(&header.state_root);
+        let chain = ChainRow { id: genesis.id.to_owned(), genesis_hash: header.hash, genesis_content: content };
+        let mut batch = Batch::new();
+        put_head(&mut batch, &header, content);
+        batch.put(Column::Meta, meta::LIVE, &[self.generation.0]);
+        batch.put(Column::Meta, meta::CHAIN, &chain.encode());
+        self.commit(batch, Durability::Synced)?;
+        tracing::info!(keys = pairs_total, state_root = %header.state_root, hash = %header.hash, "genesis loaded");
+        Ok(())
+    }
+
+    /// Takes away what an interrupted load has left.
+    fn clear(&self) -> Result<(), BackendError> {
+        let Bounds { start, end } = self.generation.all();
+        let end = end.expect("generations end before 255");
+        let mut batch = Batch::new();
+        for column in [Column::Leaf, Column::Big, Column::Node, Column::Index] {
+            batch.delete_range(column, &start, &end);
+        }
+        self.commit(batch, Durability::Synced)
+    }
+}
+
+/// Stamps an empty backend with our format; refuses one that holds something else.
+fn stamp(backend: &dyn Backend) -> Result<(), OpenError> {
+    let snapshot = backend.snapshot()?;
+    match snapshot.get(Column::Meta, meta::FORMAT)? {
+        Some(row) => match decode_format(&row) {
+            Some(FORMAT) => Ok(()),
+            Some(found) => Err(OpenError::Newer { found, supported: FORMAT }),
+            None => Err(OpenError::Foreign),
+        },
+        None => {
+            for column in Column::ALL {
+                if !snapshot.range(column, &Bounds::all(), 1, usize::MAX)?.rows.is_empty() {
+                    return Err(OpenError::Foreign);
+                }
+            }
+            let mut batch = Batch::new();
+            batch.put(Column::Meta, meta::FORMAT, &encode_format());
+            Ok(backend.commit(batch, Durability::Synced)?)
+        }
+    }
+}
+
+/// The pairs in the order of their paths, cut into pieces that fit in memory twice.
+fn chunks(mut pairs: Vec<crate::block::Change>) -> impl Iterator<Item = Vec<crate::block::Change>> {
+    pairs.sort_by_cached_key(|(key, _)| rustorium_verkle::KeyPath::of(key));
+    let mut rest = pairs.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let (mut chunk, mut bytes) = (Vec::new(), 0);
+        while chunk.len() < GENESIS_CHUNK_PAIRS && bytes < GENESIS_CHUNK_BYTES {
+            let Some(pair) = rest.next() else { break };
+            bytes += pair.1.as_ref().map_or(0, Vec::len);
+            chunk.push(pair);
+        }
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+fn genesis_content(genesis: &Genesis<'_>) -> [u8; 32] {
+    let mut pairs: Vec<&(Vec<u8>, Vec<u8>)> = genesis.pairs.iter().collect();
+    pairs.sort_unstable();
+    let mut hasher = blake3::Hasher::new_derive_key(GENESIS_CONTEXT);
+    hasher.update(&(genesis.id, pairs.len() as u64).encode());
+    for (key, value) in pairs {
+        hasher.update(&(key.len() as u64, value.len() as u64).encode()).update(key).update(value);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+fn other_chain(genesis: &Genesis<'_>, found: &ChainRow) -> OpenError {
+    OpenError::OtherChain {
+        expected: format!("`{}` of the given spec", genesis.id),
+        found: format!("`{}` with the genesis {}", found.id, found.genesis_hash),
+    }
+}
+
+fn damaged(row: &str, why: &dyn std::fmt::Display) -> OpenError {
+    ReadError::damaged(format!("the row `{row}`: {why}")).into()
+}

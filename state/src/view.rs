@@ -1,0 +1,194 @@
+//! One block's state, to read: values, listings and witnesses.
+//!
+//! A view is made by the writer and never changes; whoever holds one reads the same block for as long as he likes, and
+//! waits for nobody. What it reads is trusted to be ours, and checked all the same: a damaged row is an error that names
+//! it, and a witness that would not verify is never handed out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustorium_verkle::{Claim, Descent, KeyPath, ValueHash};
+
+use crate::backend::{Bounds, Column, Snapshot};
+use crate::block::{BlockHash, Header};
+use crate::error::ReadError;
+use crate::schema::{Generation, HeaderRow, LeafRow, header_key, number_key};
+use crate::walk::{RowCache, Walk};
+
+/// The state after one block.
+pub struct View {
+    header: Header,
+    snapshot: Arc<dyn Snapshot>,
+    generation: Generation,
+    rows: Arc<RowCache>,
+}
+
+/// Values of some keys and what proves them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Proof {
+    /// The block that they are of.
+    pub header: Header,
+    /// Keys and values in the order asked; a key asked twice stands once.
+    pub claims: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// The encoded witness (`STATE_TREE.md` §5).
+    pub witness: Vec<u8>,
+}
+
+impl View {
+    pub(crate) fn new(
+        header: Header,
+        snapshot: Arc<dyn Snapshot>,
+        generation: Generation,
+        rows: Arc<RowCache>,
+    ) -> Self {
+        Self { header, snapshot, generation, rows }
+    }
+
+    /// The block whose state this is.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The value of a key, if it has one.
+    pub fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        Ok(self.values(&[key.to_vec()], u64::MAX)?.pop().flatten())
+    }
+
+    /// The size of a key's value in bytes, if it has one; the value itself is not loaded when it is big.
+    pub fn value_size(&self, key: &[u8]) -> Result<Option<u64>, ReadError> {
+        let row = self.leaf_rows(&[KeyPath::of(key)])?.pop().flatten();
+        Ok(row.map(|row| row.value_bytes()))
+    }
+
+    /// The values of some keys, in their order; refused, before anything big is loaded, when they have more than
+    /// `bytes_max` bytes together.
+    pub fn values(&self, keys: &[Vec<u8>], bytes_max: u64) -> Result<Vec<Option<Vec<u8>>>, ReadError> {
+        let (paths, order) = sorted_paths(keys);
+        let rows = self.leaf_rows(&paths)?;
+        let value_bytes = |index: &usize| rows[*index].as_ref().map_or(0, LeafRow::value_bytes);
+        let got = order.iter().map(value_bytes).fold(0, u64::saturating_add);
+        if got > bytes_max {
+            return Err(ReadError::ValuesTooLarge { max: bytes_max, got });
+        }
+        let mut values = Vec::with_capacity(rows.len());
+        for (path, row) in paths.iter().zip(rows) {
+            values.push(row.map(|row| self.value_of(path, row)).transpose()?);
+        }
+        Ok(order.into_iter().map(|index| values[index].clone()).collect())
+    }
+
+    /// At most `count` keys that begin with `prefix`, in raw byte order, those after `start_after` if it is given.
+    pub fn keys_paged(
+        &self,
+        prefix: &[u8],
+        start_after: Option<&[u8]>,
+        count: usize,
+    ) -> Result<Vec<Vec<u8>>, ReadError> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let mut bounds = Bounds::prefix(&self.generation.index_key(prefix));
+        if let Some(key) = start_after {
+            bounds = bounds.after(&self.generation.index_key(key));
+        }
+        if bounds.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self.snapshot.range(Column::Index, &bounds, count, usize::MAX)?;
+        Ok(found.rows.into_iter().map(|(key, _)| key[1..].to_vec()).collect())
+    }
+
+    /// The values of some keys (one at least) with a witness; refused, before anything big is loaded, when they have
+    /// more than `bytes_max` bytes together.
+    ///
+    /// # Panics
+    /// If `keys` is empty: there is nothing to prove.
+    pub fn witness(&self, keys: &[Vec<u8>], bytes_max: u64) -> Result<Proof, ReadError> {
+        assert!(!keys.is_empty(), "a witness is for one key or more");
+        let mut seen = HashMap::with_capacity(keys.len());
+        let mut distinct = Vec::with_capacity(keys.len());
+        for key in keys {
+            seen.entry(key).or_insert_with(|| distinct.push(key.clone()));
+        }
+        let values = self.values(&distinct, bytes_max)?;
+        let claims: Vec<Claim> = distinct
+            .iter()
+            .zip(&values)
+            .map(|(key, value)| Claim { path: KeyPath::of(key), value: value.as_deref().map(ValueHash::of) })
+            .collect();
+        let mut descent = Descent::prove(claims.iter().map(|claim| claim.path));
+        self.walk().load(&mut descent)?;
+        let witness = descent.finish().prove()?;
+        // A damaged store makes a witness that does not verify: better an error than a wrong answer.
+        witness
+            .verify(&self.header.state_root, &claims)
+            .map_err(|invalid| ReadError::damaged(format!("the tree under these keys: {invalid}")))?;
+        let claims = distinct.into_iter().zip(values).collect();
+        Ok(Proof { header: self.header.clone(), claims, witness: witness.encode() })
+    }
+
+    pub(crate) fn walk(&self) -> Walk<'_> {
+        Walk { snapshot: &*self.snapshot, generation: self.generation, rows: &self.rows }
+    }
+
+    pub(crate) fn snapshot(&self) -> &dyn Snapshot {
+        &*self.snapshot
+    }
+
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The row of a block that was applied at or before this one.
+    pub(crate) fn header_row(&self, hash: &BlockHash) -> Result<Option<HeaderRow>, ReadError> {
+        header_row(&*self.snapshot, hash)
+    }
+
+    /// The hash of the block with this number on the way to this one.
+    pub(crate) fn block_hash(&self, number: u64) -> Result<Option<BlockHash>, ReadError> {
+        let Some(bytes) = self.snapshot.get(Column::Block, &number_key(number))? else { return Ok(None) };
+        let hash = bytes.try_into().map_err(|_| ReadError::damaged(format!("the hash of block {number}")))?;
+        Ok(Some(BlockHash(hash)))
+    }
+
+    /// The leaf rows of these paths, which ascend strictly.
+    fn leaf_rows(&self, paths: &[KeyPath]) -> Result<Vec<Option<LeafRow>>, ReadError> {
+        let keys: Vec<Vec<u8>> = paths.iter().map(|path| self.generation.leaf_key(path)).collect();
+        let rows = self.snapshot.get_many(Column::Leaf, &keys)?;
+        let decode = |(path, row): (&KeyPath, Option<Vec<u8>>)| {
+            row.map(|row| LeafRow::decode_at(path, &row).map_err(ReadError::damaged)).transpose()
+        };
+        paths.iter().zip(rows).map(decode).collect()
+    }
+
+    fn value_of(&self, path: &KeyPath, row: LeafRow) -> Result<Vec<u8>, ReadError> {
+        let (bytes, value_hash) = match row {
+            LeafRow::Inline { value, .. } => return Ok(value),
+            LeafRow::Big { bytes, value_hash, .. } => (bytes, value_hash),
+        };
+        let value = self.snapshot.get(Column::Big, &self.generation.leaf_key(path))?;
+        match value {
+            Some(value) if value.len() as u64 == bytes && ValueHash::of(&value).0 == value_hash => Ok(value),
+            Some(_) => Err(ReadError::damaged(format!("the value of leaf {path} is not the one that was written"))),
+            None => Err(ReadError::damaged(format!("the value of leaf {path} is missing"))),
+        }
+    }
+}
+
+pub(crate) fn header_row(snapshot: &dyn Snapshot, hash: &BlockHash) -> Result<Option<HeaderRow>, ReadError> {
+    use parity_scale_codec::DecodeAll;
+    let Some(bytes) = snapshot.get(Column::Block, &header_key(hash))? else { return Ok(None) };
+    let row = HeaderRow::decode_all(&mut &bytes[..]);
+    row.map(Some).map_err(|error| ReadError::damaged(format!("the header of block {hash}: {error}")))
+}
+
+/// The keys' paths, ascending and each once, and for each key the index of its path.
+fn sorted_paths(keys: &[Vec<u8>]) -> (Vec<KeyPath>, Vec<usize>) {
+    let unsorted: Vec<KeyPath> = keys.iter().map(|key| KeyPath::of(key)).collect();
+    let mut paths = unsorted.clone();
+    paths.sort_unstable();
+    paths.dedup();
+    let index = |path: &KeyPath| paths.binary_search(path).expect("every path is in the list");
+    let order = unsorted.iter().map(index).collect();
+    (paths, order)
+}
