@@ -99,8 +99,8 @@ impl Holder {
     }
 
     fn cut(text: &str) -> Self {
-        let end = text.floor_char_boundary(LOCK_BYTES_MAX as usize - 1);
-        Self(text[..end].chars().filter(|c| !c.is_control()).collect())
+        // Counted in characters of up to four bytes, so that a line written here is read here whole.
+        Self(text.chars().filter(|c| !c.is_control()).take(LOCK_BYTES_MAX as usize / 4 - 1).collect())
     }
 }
 

@@ -1,9 +1,194 @@
 //! The daemon: wires store, writer and listeners as a [`Config`] says, and ends them in order.
+//!
+//! Life-cycle: lock the data directory → open the store, loading the genesis if it is new → give the writer its thread →
+//! listen → wait for SIGINT or SIGTERM → stop listening, let the writer finish what it has, close the store. A signal
+//! that comes while the genesis loads breaks the load off; the next start begins it anew.
 
+mod genesis;
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use anyhow::Context as _;
+use rustorium_chain_spec::Finality;
+use rustorium_rpc::{Engine, Identity, Limits, Public, Running, Secret, serve_engine, serve_public};
+use rustorium_state::backend::{BackendError, Rocks, RocksConfig};
+use rustorium_state::{BlockHash, Genesis, Handle, OpenError, Reader, Writer};
+use rustorium_verkle::{Committer, WindowBits};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::base_path::BasePath;
 use crate::config::Config;
+use crate::exit::{Exit, OrExit as _};
+
+/// Bytes of node rows kept for proofs.
+const ROW_CACHE_BYTES: u64 = 256 << 20;
 
 /// Runs a node until it is told to stop.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let _ = config;
-    anyhow::bail!("this build has no daemon yet")
+    if config.finality == Finality::Engine {
+        let id = config.spec.id();
+        let message = format!("the spec of {id} asks for finality `engine`, this version has `instant` alone");
+        return Err(Exit::Config.error(message));
+    }
+    let threads = config.threads.map_or(0, |threads| threads.get());
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("verkle-{index}"))
+        .build_global()
+        .context("cannot start the threads that compute commitments")?;
+    let base_path = BasePath::open(&config.base_path)?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        chain = config.spec.id(),
+        base_path = %base_path.path().display(),
+        "rustorium starts"
+    );
+    let secret = Secret::load_or_create(&base_path.jwt()).or_exit(Exit::Config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("rpc").build()?;
+    let ended = runtime.block_on(daemon(config, &base_path, secret));
+    // Reads under way hold the store open: they end before the directory is let go.
+    drop(runtime);
+    drop(base_path);
+    tracing::info!("rustorium has ended");
+    ended
+}
+
+async fn daemon(config: Config, base_path: &BasePath, secret: Secret) -> anyhow::Result<()> {
+    let mut stop = Stop::listen()?;
+    let identity = Identity::new("rustorium", env!("CARGO_PKG_VERSION"), &config.spec);
+    let (dev, rpc, engine) = (config.dev, config.rpc, config.engine);
+    let Some((writer, handle, reader)) = open(config, base_path, &mut stop).await? else { return Ok(()) };
+    let writer = std::thread::Builder::new().name("writer".into()).spawn(|| writer.run())?;
+    let ended = serve(identity, dev.then(|| handle.clone()), (rpc, engine), secret, handle.clone(), reader, &mut stop);
+    let ended = ended.await;
+    handle.close();
+    join(writer).await;
+    ended
+}
+
+/// Opens the store on a thread of its own; `None` when a signal came first.
+async fn open(
+    config: Config,
+    base_path: &BasePath,
+    stop: &mut Stop,
+) -> anyhow::Result<Option<(Writer, Handle, Reader)>> {
+    let db = base_path.db();
+    let stopping = Arc::new(AtomicBool::new(false));
+    let asked = stopping.clone();
+    let mut opening = tokio::task::spawn_blocking(move || {
+        let committer = Arc::new(Committer::new(WindowBits::DEFAULT));
+        let tables = committer.clone();
+        // A new store needs them at once, any other at its first block.
+        std::thread::Builder::new().name("tables".into()).spawn(move || tables.prepare())?;
+        let backend = Rocks::open(&db, &RocksConfig::default()).map_err(|error| open_error(error.into()))?;
+        let hash = |root: &_| BlockHash(config.spec.genesis_hash(root));
+        let genesis = Genesis { id: config.spec.id(), pairs: config.spec.genesis(), hash: &hash };
+        let state = rustorium_state::Config { committer, row_cache_bytes: ROW_CACHE_BYTES };
+        let mut bar = genesis::Bar::default();
+        rustorium_state::open(Arc::new(backend), &genesis, &state, &mut |progress| bar.show(progress, &asked))
+            .map_err(open_error)
+            .with_context(|| format!("cannot open the store {}", db.display()))
+    });
+    let opened = tokio::select! {
+        opened = &mut opening => opened,
+        () = stop.asked() => {
+            stopping.store(true, Ordering::Relaxed);
+            let _ = opening.await;
+            return Ok(None);
+        }
+    };
+    let (writer, handle, reader) = opened.context("the store could not be opened")??;
+    let head = reader.head();
+    let header = head.header();
+    tracing::info!(number = header.number, hash = %header.hash, state_root = %header.state_root, "the head");
+    Ok(Some((writer, handle, reader)))
+}
+
+/// Listens until told to stop.
+async fn serve(
+    identity: Identity,
+    dev: Option<Handle>,
+    (rpc, engine): (SocketAddr, SocketAddr),
+    secret: Secret,
+    handle: Handle,
+    reader: Reader,
+    stop: &mut Stop,
+) -> anyhow::Result<()> {
+    let is_dev = dev.is_some();
+    let public = Public { reader: reader.clone(), identity, dev };
+    let public = serve_public(rpc, public, Limits::PUBLIC).await.or_exit(Exit::Unavailable)?;
+    let engine = serve_engine(engine, Engine { reader, handle }, secret, Limits::ENGINE).await;
+    let engine = engine.or_exit(Exit::Unavailable)?;
+    tracing::info!(rpc = %public.addr(), engine = %engine.addr(), "ready");
+    // Whoever started us may not read what we say.
+    let _ = announce(&public, &engine, is_dev);
+    stop.asked().await;
+    tracing::info!("stopping");
+    tokio::join!(public.stop(), engine.stop());
+    Ok(())
+}
+
+/// Says on stdout where to reach the node, and what to try.
+fn announce(public: &Running, engine: &Running, dev: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let url = format!("http://{}", public.addr());
+    writeln!(out, "rpc {url}\nengine http://{}", engine.addr())?;
+    if dev {
+        let call = r#"{"jsonrpc":"2.0","id":1,"method":"dev_submitChanges","params":[[["0x616c696365","0x313030"]]]}"#;
+        writeln!(
+            out,
+            "\nThree commands to try:\n  \
+             rustorium get rustorium:greeting --witness --url {url}\n  \
+             curl -s {url} -H 'content-type: application/json' -d '{call}'\n  \
+             rustorium get alice --raw --url {url}\n"
+        )?;
+    }
+    out.flush()
+}
+
+/// The signals that end the daemon.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Waits for the writer, which ends once its door is closed and what waited is done.
+async fn join(writer: JoinHandle<()>) {
+    let joined = tokio::task::spawn_blocking(|| writer.join()).await;
+    if !matches!(joined, Ok(Ok(()))) {
+        tracing::error!("the writer ended badly");
+    }
+}
+
+/// The exit code is the reason's.
+fn open_error(error: OpenError) -> anyhow::Error {
+    let exit = match &error {
+        OpenError::Newer { .. } | OpenError::Foreign | OpenError::OtherChain { .. } => Exit::Config,
+        OpenError::Damaged { .. } | OpenError::Genesis { .. } => Exit::BadData,
+        OpenError::Interrupted => Exit::Temporary,
+        OpenError::Backend(error) => match error {
+            BackendError::Foreign { .. } => Exit::Config,
+            BackendError::Damaged { .. } => Exit::BadData,
+            BackendError::Locked { .. } | BackendError::NoSpace { .. } => Exit::Temporary,
+            BackendError::Poisoned { .. } | BackendError::Io { .. } => Exit::CannotCreate,
+        },
+    };
+    Err::<(), _>(error).or_exit(exit).expect_err("an error stays one")
 }

@@ -40,6 +40,9 @@ pub enum OpenError {
         /// What is wrong.
         what: String,
     },
+    /// The caller broke off the loading of the genesis; the next open starts it over.
+    #[error("the loading of the genesis was broken off")]
+    Interrupted,
     /// The disk.
     #[error(transparent)]
     Backend(#[from] BackendError),

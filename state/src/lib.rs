@@ -6,7 +6,7 @@
 //! crash at any moment the store opens at the last block that was acknowledged, or one later.
 //!
 //! ```
-//! use std::sync::Arc;
+//! use std::{ops::ControlFlow, sync::Arc};
 //! use rustorium_state::{Block, BlockHash, Config, Genesis, backend::Memory};
 //! use rustorium_verkle::{Committer, WindowBits};
 //!
@@ -14,7 +14,7 @@
 //! let pairs = [(b"alice".to_vec(), b"100".to_vec())];
 //! let genesis = Genesis { id: "example", pairs: &pairs, hash: &|root| BlockHash(root.0) };
 //! let (writer, handle, reader) =
-//!     rustorium_state::open(Arc::new(Memory::new()), &genesis, &config, &mut |_| ()).unwrap();
+//!     rustorium_state::open(Arc::new(Memory::new()), &genesis, &config, &mut |_| ControlFlow::Continue(())).unwrap();
 //! let loop_ = std::thread::spawn(|| writer.run());
 //!
 //! let block = Block {

@@ -4,6 +4,7 @@
 //! come; an interrupted load starts over), and from then on refuses another chain's spec. Everything after is
 //! [`Store::commit`]: one atomic batch.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use parity_scale_codec::{DecodeAll, Encode};
@@ -57,7 +58,7 @@ impl Store {
         genesis: &Genesis<'_>,
         committer: &Committer,
         rows: Arc<RowCache>,
-        progress: &mut dyn FnMut(Progress),
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(Self, View), OpenError> {
         stamp(&*backend)?;
         let content = genesis_content(genesis);
@@ -118,7 +119,7 @@ impl Store {
         genesis: &Genesis<'_>,
         content: [u8; 32],
         committer: &Committer,
-        progress: &mut dyn FnMut(Progress),
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(), OpenError> {
         self.clear()?;
         let pairs = genesis.pairs.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
@@ -133,7 +134,7 @@ impl Store {
             timestamp_ms: None,
         };
         let mut loaded = 0;
-        progress(Progress { pairs: 0, pairs_total });
+        proceed(progress(Progress { pairs: 0, pairs_total }))?;
         for chunk in chunks(pairs) {
             let view = self.view(header.clone())?;
             let changes = Changes::new(chunk);
@@ -143,7 +144,7 @@ impl Store {
             put_tree(&mut batch, self.generation, &changes, &delta);
             self.commit(batch, Durability::Buffered)?;
             loaded += changes.entries().len();
-            progress(Progress { pairs: loaded, pairs_total });
+            proceed(progress(Progress { pairs: loaded, pairs_total }))?;
         }
         header.hash = (genesis.hash)(&header.state_root);
         let chain = ChainRow { id: genesis.id.to_owned(), genesis_hash: header.hash, genesis_content: content };
@@ -166,6 +167,10 @@ impl Store {
         }
         self.commit(batch, Durability::Synced)
     }
+}
+
+fn proceed(answer: ControlFlow<()>) -> Result<(), OpenError> {
+    if answer.is_break() { Err(OpenError::Interrupted) } else { Ok(()) }
 }
 
 /// Stamps an empty backend with our format; refuses one that holds something else.

@@ -1,6 +1,7 @@
 //! The state through its doors: blocks in, values, listings, witnesses and errors out, over every backend here.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -37,7 +38,7 @@ impl Running {
         let pairs = pairs(genesis);
         let genesis = Genesis { id: "test", pairs: &pairs, hash: &hash_of_root };
         let config = Config { committer: COMMITTER.clone(), row_cache_bytes: 1 << 16 };
-        let (writer, handle, reader) = open(backend, &genesis, &config, &mut |_| ())?;
+        let (writer, handle, reader) = open(backend, &genesis, &config, &mut |_| ControlFlow::Continue(()))?;
         let writer = Some(std::thread::spawn(|| writer.run()));
         Ok(Self { handle, reader, writer })
     }

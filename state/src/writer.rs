@@ -3,6 +3,7 @@
 //! [`Writer::run`] blocks until every [`Handle`] is gone; give it a thread of its own. A command is answered when what it
 //! did is durable. Bounds: [`COMMANDS_MAX`] commands wait at most, further ones are answered [`ApplyError::Busy`].
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,12 +33,13 @@ pub struct Config {
     pub row_cache_bytes: u64,
 }
 
-/// Opens a chain's state in a backend, loading the genesis if it is empty.
+/// Opens a chain's state in a backend, loading the genesis if it is empty. `progress` hears of each chunk that is in the
+/// store, and may break the load off ([`OpenError::Interrupted`]): the next open starts it over.
 pub fn open(
     backend: Arc<dyn Backend>,
     genesis: &Genesis<'_>,
     config: &Config,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<(Writer, Handle, Reader), OpenError> {
     let rows = Arc::new(RowCache::new(config.row_cache_bytes));
     let (store, head) = Store::open(backend, genesis, &config.committer, rows, progress)?;
