@@ -1,8 +1,8 @@
 //! The API: one trait a namespace, from which server, client and OpenRPC document come.
 //!
-//! [`public`] and [`engine`] make the method sets of the two listeners. They share nothing: a method that is not in the
+//! `public` and `engine` make the method sets of the two listeners. They share nothing: a method that is not in the
 //! public set does not exist there, in whatever form it is called. Each file holds its trait, what the methods do, and
-//! their part of the document. A method judges sizes first and then does what takes disk or cores on [`Work`].
+//! their part of the document. A method judges sizes first and then does what takes disk or cores on `Work`.
 
 pub(crate) mod chain;
 pub(crate) mod dev;

@@ -52,7 +52,12 @@ pub struct Limits {
     pub connections_max: u32,
     /// Sockets that are open, idle ones included; more wait in the operating system's queue.
     pub sockets_max: u32,
-    /// Bytes of all requests under way, see [`Budget`].
+    /// Bytes of all requests under way.
+    ///
+    /// An HTTP request counts its `Content-Length` before its body is read, or the whole of `request_bytes_max` when it is
+    /// chunked and names no length, until its answer is made; what does not fit is HTTP 503. A WebSocket message names no
+    /// length before it has arrived, so it counts the size of its params once they are parsed, and what does not fit is
+    /// answered `Busy`; before that it is bounded by `request_bytes_max` a connection.
     pub in_flight_bytes_max: u32,
 }
 
@@ -72,12 +77,7 @@ impl Limits {
         Self { request_bytes_max: 256 * MIB, connections_max: 16, sockets_max: 32, ..Self::PUBLIC };
 }
 
-/// Bytes of requests that a listener may hold at a time.
-///
-/// The rule: an HTTP request takes its `Content-Length` out of the budget before its body is read, or the whole of
-/// `request_bytes_max` when it is chunked and names no length, and gives it back once the answer is made. A WebSocket
-/// message names no length before it has arrived, so it takes the size of its params once they are parsed; before that
-/// it is bounded by `request_bytes_max` a connection. What does not fit is refused: HTTP 503, or `Busy` over WebSocket.
+/// Bytes of requests that a listener may hold at a time, by the rule of [`Limits::in_flight_bytes_max`].
 #[derive(Debug, Clone)]
 pub(crate) struct Budget {
     kib: Arc<Semaphore>,

@@ -3,7 +3,7 @@
 //! [`serve_public`] and [`serve_engine`] bind, and answer a [`Running`] that knows the bound address and ends it all.
 //! Each listener has one accept loop of its own rather than jsonrpsee's, which would neither bound idle sockets nor time
 //! out requests that never come: HTTP/1.1 alone (one request at a time on a connection), at most `sockets_max` sockets,
-//! each behind its [`Gate`], each request through the [`Door`]. The loop owns the connections' tasks; on
+//! each behind its `Gate`, each request through the `Door`. The loop owns the connections' tasks; on
 //! [`Running::stop`] idle ones close, what is under way has [`STOP_TIMEOUT`] to end, and the rest is cut off.
 
 use std::convert::Infallible;

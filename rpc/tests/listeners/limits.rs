@@ -170,15 +170,15 @@ fn requests_in_flight_have_a_sum() {
 #[test]
 fn a_client_that_does_not_read_is_not_read_from() {
     let node = Node::start();
-    node.seal(vec![(b"a".to_vec(), Some(vec![1; 4 << 20]))]);
+    node.seal(vec![(b"a".to_vec(), Some(vec![1; 1 << 20]))]);
     let padding = " ".repeat(256 << 10);
     let question = format!("{}{padding}", call("state_getStorage", json!(["0x61"])));
     let mut ws = Ws::open(node.public, &[]).unwrap();
 
-    // Each question is answered by 8 MiB. Unread answers soon fill what is theirs, then the server stops reading, and
+    // Each question is answered by 2 MiB. Unread answers soon fill what is theirs, then the server stops reading, and
     // then the kernel stops taking our questions. A server that reads on would take them all.
     let questions = 4000;
-    ws.0.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+    ws.0.set_write_timeout(Some(Duration::from_secs(3))).unwrap();
     let refused = (0..questions).find_map(|asked| ws.send(&question).err().map(|error| (asked, error.kind())));
     let (asked, kind) = refused.expect("the server reads on and on");
     assert!(matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut), "{kind:?}");

@@ -56,6 +56,8 @@ fn keys_come_in_pages() {
     assert_eq!(page(json!(["0x0a", 2, "0x0a00", null])), json!(["0x0aff"]));
     assert_eq!(page(json!(["0x0a", 2, null, "head"])), json!(["0x0a", "0x0a00"]));
     assert_eq!(page(json!(["0x0a", 0])), json!([]));
+    assert_eq!(page(json!(["0x0a", 1, "0x09"])), json!(["0x0a"]), "a start before the prefix");
+    assert_eq!(page(json!(["0x0a", 1, "0x0b"])), json!([]), "a start behind the prefix");
     assert_eq!(page(json!(["0x", 1, "0x0aff"])), json!(["0x0b"]));
     assert_eq!(page(json!([null, 1, "0x0aff"])), json!(["0x0b"]));
 }
