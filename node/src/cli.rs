@@ -115,7 +115,7 @@ pub struct Run {
     /// The chain: a preset (`dev`) or a chain spec file, plain or gzipped
     #[arg(long, value_name = "PRESET|FILE")]
     pub chain: Option<String>,
-    /// Where to keep data [default: `rustorium/<chain id>` in the user's data folder; temporary with --dev]
+    /// Where to keep data; by default `rustorium/<chain id>` in the user's data folder, or a temporary one with --dev
     #[arg(long, value_name = "FOLDER")]
     pub base_path: Option<PathBuf>,
     /// Address of the public JSON-RPC listener [default: 127.0.0.1]

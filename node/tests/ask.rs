@@ -100,7 +100,8 @@ fn a_witnessed_value_is_verified_and_says_so() {
 
 #[test]
 fn a_node_that_lies_is_caught() {
-    let lies: [(fn(&mut Value), &str); 4] = [
+    type Lie = fn(&mut Value);
+    let lies: [(Lie, &str); 4] = [
         (|bundle| bundle["claims"][0][1] = json!("0x39"), "rule multiproof"),
         (|bundle| bundle["claims"][0][1] = Value::Null, "rule terminal"),
         (|bundle| bundle["claims"][0][0] = json!("0x626f62"), "the claims are not for the key asked"),
