@@ -146,9 +146,9 @@ fn the_block_asked_for_is_passed_on() {
 #[test]
 fn a_refusal_has_a_code() {
     for (code, exit) in [(4001, 65), (4002, 69), (4020, 65), (4040, 75), (4042, 75), (4052, 69), (-32603, 69)] {
-        let node = Node::answering(move |_, _| Err(ErrorObjectOwned::owned(code, "Name: why", None::<()>)));
+        let node = Node::answering(move |_, _| Err(ErrorObjectOwned::owned(code, "Name: \x1b[2Jwhy", Some(1))));
         for arguments in [&["get", "k"][..], &["witness", "get", "k"]] {
-            check(&node.ask(arguments), exit, "", "Name: why");
+            check(&node.ask(arguments), exit, "", &format!(": Name: [2Jwhy ({code})\n"));
         }
     }
     let node = Node::answering(|_, _| Ok(json!({"not": "a value"})));

@@ -8,6 +8,9 @@ use jsonrpsee::http_client::HttpClient;
 
 use crate::exit::{Exit, OrExit as _};
 
+/// Of a node's message so much is shown.
+const MESSAGE_CHARS_MAX: usize = 1000;
+
 /// Asks the node at `url` and waits for the answer.
 pub(super) fn ask<T, F>(url: &str, question: impl FnOnce(HttpClient) -> F) -> anyhow::Result<T>
 where
@@ -23,7 +26,12 @@ where
     })?;
     answer.or_else(|error| {
         let (exit, what) = verdict(&error);
-        Err(error).with_context(|| format!("{url}: {what}")).or_exit(exit)
+        let ClientError::Call(refusal) = &error else {
+            return Err(error).with_context(|| format!("{url}: {what}")).or_exit(exit);
+        };
+        // Another machine wrote the message: what a terminal would obey is left out.
+        let message: String = refusal.message().chars().filter(|c| !c.is_control()).take(MESSAGE_CHARS_MAX).collect();
+        Err(exit.error(format!("{url}: {what}: {message} ({})", refusal.code())))
     })
 }
 
