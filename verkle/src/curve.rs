@@ -4,10 +4,16 @@
 //! the curve (and in the prime-order subgroup only where [`Point::is_in_subgroup`] says so), a [`Scalar`] is below `r`.
 
 mod ark;
+pub(crate) mod batch;
+#[cfg(target_arch = "x86_64")]
+mod ifma;
+#[cfg(target_arch = "x86_64")]
+mod ifma_batch;
 pub mod table;
 
 use std::fmt;
 
+pub use batch::Kernel;
 pub use ark::{G2Point, Point, Scalar, Sum, lagrange_basis, msm, pairings_agree, root_of_unity_256};
 
 use crate::key::write_hex;

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! What it is not: a database. Persistence, forks and history live in `rustorium-state`.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod commit;
 pub mod curve;

@@ -108,6 +108,98 @@ impl AddAssign for Scalar {
     }
 }
 
+/// Limbs of an element of the base field, 64 bits each, little-endian.
+pub(super) const BASE_LIMBS: usize = 6;
+/// The base field's modulus `p`.
+pub(super) const BASE_MODULUS: [u64; BASE_LIMBS] = Fq::MODULUS.0;
+
+/// An element of the base field, where points have their coordinates.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Base(Fq);
+
+impl Base {
+    pub(super) const ZERO: Self = Self(Fq::ZERO);
+    pub(super) const ONE: Self = Self(Fq::ONE);
+
+    pub(super) fn power_of_two(exponent: u64) -> Self {
+        Self(Fq::from(2u64).pow([exponent]))
+    }
+
+    pub(super) fn inverse_power_of_two(exponent: u64) -> Self {
+        Self(Self::power_of_two(exponent).0.inverse().expect("a power of two is not zero"))
+    }
+
+    /// `a·2^384 mod p`, the form in which the library keeps an element.
+    pub(super) fn montgomery_limbs(&self) -> [u64; BASE_LIMBS] {
+        self.0.0.0
+    }
+
+    /// The reverse of [`Base::montgomery_limbs`]; the integer must be below `p`.
+    pub(super) fn from_montgomery_limbs(limbs: [u64; BASE_LIMBS]) -> Self {
+        Self(Fq::new_unchecked(BigInteger384::new(limbs)))
+    }
+
+    pub(super) fn is_zero(&self) -> bool {
+        self.0.is_zero()
+    }
+
+    pub(super) fn inverse(&self) -> Option<Self> {
+        self.0.inverse().map(Self)
+    }
+
+    pub(super) fn double(&self) -> Self {
+        Self(self.0.double())
+    }
+
+    pub(super) fn square(&self) -> Self {
+        Self(self.0.square())
+    }
+
+    /// Inverts every element in place with one inversion; zeros stay.
+    pub(super) fn invert_all(elements: &mut [Self]) {
+        // (prefix products) · (inverse of all) · (suffix products)
+        let mut prefix = Vec::with_capacity(elements.len());
+        let mut product = Self::ONE;
+        for element in elements.iter().filter(|element| !element.is_zero()) {
+            prefix.push(product);
+            product = product * *element;
+        }
+        let Some(mut inverse) = product.0.inverse().map(Self) else { return };
+        for element in elements.iter_mut().rev().filter(|element| !element.is_zero()) {
+            let before = prefix.pop().expect("one prefix an element");
+            (*element, inverse) = (before * inverse, inverse * *element);
+        }
+    }
+}
+
+impl Add for Base {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+}
+
+impl Sub for Base {
+    type Output = Self;
+    fn sub(self, other: Self) -> Self {
+        Self(self.0 - other.0)
+    }
+}
+
+impl Mul for Base {
+    type Output = Self;
+    fn mul(self, other: Self) -> Self {
+        Self(self.0 * other.0)
+    }
+}
+
+impl Neg for Base {
+    type Output = Self;
+    fn neg(self) -> Self {
+        Self(-self.0)
+    }
+}
+
 /// A point of the curve (affine), or infinity. Not necessarily in the prime-order subgroup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Point(G1Affine);
@@ -158,6 +250,16 @@ impl Point {
         };
         let point = G1Affine::new_unchecked(coordinate(&bytes[..48])?, coordinate(&bytes[48..])?);
         if point.is_on_curve() { Ok(Self(point)) } else { Err(NotAPoint) }
+    }
+
+    /// `(x, y)`; `None` for infinity.
+    pub(super) fn coordinates(&self) -> Option<(Base, Base)> {
+        self.0.xy().map(|(x, y)| (Base(x), Base(y)))
+    }
+
+    /// The point with these coordinates, which must be on the curve.
+    pub(super) fn from_coordinates(x: Base, y: Base) -> Self {
+        Self(G1Affine::new_unchecked(x.0, y.0))
     }
 
     /// Whether this is the neutral element.
