@@ -19,6 +19,7 @@ use rustorium_state::backend::{BackendError, Rocks, RocksConfig};
 use rustorium_state::{BlockHash, Genesis, Handle, OpenError, Reader, Writer};
 use rustorium_verkle::{Committer, WindowBits};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::base_path::BasePath;
 use crate::config::Config;
@@ -62,12 +63,19 @@ async fn daemon(config: Config, base_path: &BasePath, secret: Secret) -> anyhow:
     let identity = Identity::new("rustorium", env!("CARGO_PKG_VERSION"), &config.spec);
     let (dev, rpc, engine) = (config.dev, config.rpc, config.engine);
     let Some((writer, handle, reader)) = open(config, base_path, &mut stop).await? else { return Ok(()) };
-    let writer = std::thread::Builder::new().name("writer".into()).spawn(|| writer.run())?;
-    let ended = serve(identity, dev.then(|| handle.clone()), (rpc, engine), secret, handle.clone(), reader, &mut stop);
-    let ended = ended.await;
+    let (writing, written) = oneshot::channel::<()>();
+    let writer = std::thread::Builder::new().name("writer".into()).spawn(move || {
+        let _ended_when_dropped = writing;
+        writer.run();
+    })?;
+    let dev = dev.then(|| handle.clone());
+    let served = tokio::select! {
+        served = serve(identity, dev, (rpc, engine), secret, handle.clone(), reader, &mut stop) => served,
+        _ = written => Err(anyhow::anyhow!("the writer has ended before its time")),
+    };
     handle.close();
     join(writer).await;
-    ended
+    served
 }
 
 /// Opens the store on a thread of its own; `None` when a signal came first.

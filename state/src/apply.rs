@@ -1,9 +1,9 @@
 //! Applying a block: from a view of its parent and its changes to the new root and everything that changes. Nothing is
 //! written here.
 
-use rustorium_verkle::{Committer, Delta, Descent};
+use rustorium_verkle::{Committer, Delta, Descent, StateRoot};
 
-use crate::block::{Block, Changes, Header, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::block::{Block, CHANGES_MAX, Change, Changes, Header, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::error::{ApplyError, ReadError};
 use crate::view::View;
 
@@ -17,15 +17,21 @@ pub(crate) struct Applied {
 }
 
 /// Refuses changes that no block may hold.
-pub(crate) fn check_sizes(block: &[crate::block::Change]) -> Result<(), ApplyError> {
-    for (key, value) in block {
-        if key.len() > KEY_BYTES_MAX {
-            return Err(ApplyError::KeyTooLong { max: KEY_BYTES_MAX, got: key.len() });
-        }
-        let got = value.as_ref().map_or(0, Vec::len);
-        if got > VALUE_BYTES_MAX {
-            return Err(ApplyError::ValueTooLarge { max: VALUE_BYTES_MAX, got });
-        }
+pub(crate) fn check_sizes(changes: &[Change]) -> Result<(), ApplyError> {
+    if changes.len() > CHANGES_MAX {
+        return Err(ApplyError::TooManyChanges { max: CHANGES_MAX, got: changes.len() });
+    }
+    changes.iter().try_for_each(check_size)
+}
+
+/// Refuses a pair that no block may hold.
+pub(crate) fn check_size((key, value): &Change) -> Result<(), ApplyError> {
+    if key.len() > KEY_BYTES_MAX {
+        return Err(ApplyError::KeyTooLong { max: KEY_BYTES_MAX, got: key.len() });
+    }
+    let got = value.as_ref().map_or(0, Vec::len);
+    if got > VALUE_BYTES_MAX {
+        return Err(ApplyError::ValueTooLarge { max: VALUE_BYTES_MAX, got });
     }
     Ok(())
 }
@@ -48,5 +54,11 @@ pub(crate) fn apply(parent: &View, block: Block, committer: &Committer) -> Resul
 pub(crate) fn change(view: &View, changes: &Changes, committer: &Committer) -> Result<Delta, ReadError> {
     let mut descent = Descent::update(changes.to_tree());
     view.walk().load(&mut descent)?;
-    Ok(descent.finish().apply(committer))
+    let subtree = descent.finish();
+    // Differences are right only on the rows that the root was made of; this much of it can be seen for one hash.
+    if StateRoot::of(&subtree.root()) != view.header().state_root {
+        let what = format!("the root node is not that of state root {}", view.header().state_root);
+        return Err(ReadError::damaged(what));
+    }
+    Ok(subtree.apply(committer))
 }

@@ -10,6 +10,9 @@ pub const KEY_BYTES_MAX: usize = 1024;
 /// Bytes of the largest value.
 pub const VALUE_BYTES_MAX: usize = 16 << 20;
 
+/// Changes of the largest block.
+pub const CHANGES_MAX: usize = 1 << 20;
+
 const DEV_BLOCK_CONTEXT: &str = "rustorium.v1 dev block";
 const CONTENT_CONTEXT: &str = "rustorium.v1 block content";
 
@@ -129,10 +132,6 @@ impl Changes {
         entries.dedup_by_key(|entry| entry.path);
         entries.reverse();
         Self(entries)
-    }
-
-    pub(crate) fn entries(&self) -> &[Entry] {
-        &self.0
     }
 
     pub(crate) fn get(&self, path: &KeyPath) -> Option<&Entry> {

@@ -8,8 +8,9 @@ use rustorium_verkle::tree::Nodes;
 use rustorium_verkle::{Change, Committer, NodePath, NodeRow};
 
 use crate::backend::{Bounds, Column};
+use crate::block::BlockHash;
 use crate::error::ReadError;
-use crate::schema::{LeafRow, decode_leaf, decode_node};
+use crate::schema::{LeafRow, decode_leaf, decode_node, number_key};
 use crate::view::View;
 
 /// Findings that a report lists; more are counted only.
@@ -46,7 +47,8 @@ impl Report {
     }
 }
 
-/// Rebuilds the view's tree from its leaves; compares root, nodes, big values and the index of keys.
+/// Rebuilds the view's tree from its leaves; compares root, nodes, big values and the index of keys. Looks for rows that
+/// belong to nothing, and follows the headers from block 0 to the view's own.
 pub fn check(view: &View, committer: &Committer) -> Result<Report, ReadError> {
     let mut report = Report::default();
     let mut rebuilt = Nodes::default();
@@ -56,6 +58,9 @@ pub fn check(view: &View, committer: &Committer) -> Result<Report, ReadError> {
         for (key, value) in rows {
             match decode_leaf(key, value) {
                 Ok((path, row)) => {
+                    if row.is_misplaced() {
+                        report.find(format!("leaf {path}: its value is in the wrong column for its size"));
+                    }
                     if matches!(row, LeafRow::Big { .. }) {
                         bigs += 1;
                         if let Err(error) = view.value(row.key()) {
@@ -110,7 +115,53 @@ pub fn check(view: &View, committer: &Committer) -> Result<Report, ReadError> {
             report.find(format!("column {}: {found} rows, expected {wanted}", column.name()));
         }
     }
+    check_strays(view, &mut report)?;
+    check_chain(view, &mut report)?;
     Ok(report)
+}
+
+/// Rows where format 1 has none: of another generation, or in a column that is not used yet.
+fn check_strays(view: &View, report: &mut Report) -> Result<(), ReadError> {
+    let unused = [Column::Undo, Column::UndoAt, Column::Fork, Column::Aux].map(|column| (column, Bounds::all()));
+    let Bounds { start, end } = view.generation().all();
+    let before = Bounds { start: vec![], end: Some(start) };
+    let after = Bounds { start: end.unwrap_or_default(), end: None };
+    let tree = [Column::Leaf, Column::Big, Column::Node, Column::Index];
+    let others = tree.into_iter().flat_map(|column| [(column, before.clone()), (column, after.clone())]);
+    for (column, bounds) in unused.into_iter().chain(others) {
+        if !bounds.is_empty() && !view.snapshot().range(column, &bounds, 1, usize::MAX)?.rows.is_empty() {
+            report.find(format!("column {}: rows that belong to nothing", column.name()));
+        }
+    }
+    Ok(())
+}
+
+/// The numbers lead to headers, each the child of the one before, up to the view's own.
+fn check_chain(view: &View, report: &mut Report) -> Result<(), ReadError> {
+    let mut parent = BlockHash::ZERO;
+    let mut bounds = Bounds { start: number_key(0), end: Bounds::prefix(b"n").end };
+    let mut number = 0;
+    loop {
+        let found = view.snapshot().range(Column::Block, &bounds, PAGE_ROWS, PAGE_BYTES)?;
+        for (key, value) in &found.rows {
+            let hash = value.as_slice().try_into().map(BlockHash).unwrap_or(BlockHash::ZERO);
+            let header = view.header_row(&hash)?;
+            let fits = header.is_some_and(|header| header.number == number && header.parent_hash == parent);
+            if !fits || *key != number_key(number) {
+                report.find(format!("block {number}: its number does not lead to a child of the block before"));
+                return Ok(());
+            }
+            (parent, number) = (hash, number + 1);
+        }
+        match found.rows.last() {
+            Some((key, _)) if found.more => bounds = bounds.after(key),
+            _ => break,
+        }
+    }
+    if parent != view.header().hash {
+        report.find(format!("the numbers end at block {parent}, not at the head"));
+    }
+    Ok(())
 }
 
 /// The rows of the view's generation in one column, a page at a time.

@@ -111,7 +111,8 @@ pub enum AtError {
     Read(#[from] ReadError),
 }
 
-/// Why a block was not applied or not made final. Nothing has changed.
+/// Why a block was not applied or not made final. Nothing has changed, but where a commit failed ([`ApplyError::DiskFull`],
+/// [`ApplyError::Poisoned`], [`ApplyError::Backend`]): then the next open tells whether the block is in the store.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ApplyError {
     /// Nobody knows the parent.
@@ -170,6 +171,14 @@ pub enum ApplyError {
         /// The limit, in bytes.
         max: usize,
         /// The value's bytes.
+        got: usize,
+    },
+    /// A block of more than [`crate::CHANGES_MAX`] changes.
+    #[error("a block of {got} changes, the largest has {max}")]
+    TooManyChanges {
+        /// The limit.
+        max: usize,
+        /// The block's changes.
         got: usize,
     },
     /// The hash of 32 zero bytes is no block's.

@@ -48,7 +48,7 @@ mod view;
 mod walk;
 mod writer;
 
-pub use block::{At, Block, BlockHash, Change, Header, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+pub use block::{At, Block, BlockHash, CHANGES_MAX, Change, Header, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 pub use check::{FINDINGS_MAX, Report, check};
 pub use error::{ApplyError, AtError, OpenError, ReadError};
 pub use reader::Reader;

@@ -81,6 +81,11 @@ impl LeafRow {
         value.len() <= INLINE_BYTES_MAX
     }
 
+    /// Whether the value is of a size that is kept elsewhere.
+    pub(crate) fn is_misplaced(&self) -> bool {
+        matches!(self, Self::Inline { .. }) != (self.value_bytes() <= INLINE_BYTES_MAX as u64)
+    }
+
     pub(crate) fn key(&self) -> &[u8] {
         let (Self::Inline { key, .. } | Self::Big { key, .. }) = self;
         key

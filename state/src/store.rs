@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parity_scale_codec::{DecodeAll, Encode};
 use rustorium_verkle::{Committer, StateRoot};
 
-use crate::apply::{change, check_sizes};
+use crate::apply::{change, check_size};
 use crate::backend::{Backend, BackendError, Batch, Bounds, Column, Durability};
 use crate::block::{BlockHash, Changes, Header};
 use crate::error::{OpenError, ReadError};
@@ -48,6 +48,7 @@ pub struct Progress {
 pub(crate) struct Store {
     backend: Arc<dyn Backend>,
     generation: Generation,
+    genesis_hash: BlockHash,
     rows: Arc<RowCache>,
 }
 
@@ -71,7 +72,8 @@ impl Store {
                 }
                 let live = snapshot.get(Column::Meta, meta::LIVE)?;
                 let [generation] = live.as_deref().unwrap_or(&[]) else { return Err(damaged("live", &"no byte")) };
-                let store = Self { backend, generation: Generation(*generation), rows };
+                let generation = Generation(*generation);
+                let store = Self { backend, generation, genesis_hash: chain.genesis_hash, rows };
                 // The pairs are the same; the hash may still be another's.
                 let first =
                     header_row(&*snapshot, &chain.genesis_hash)?.ok_or_else(|| damaged("genesis", &"missing"))?;
@@ -81,8 +83,14 @@ impl Store {
                 store
             }
             None => {
-                let store = Self { backend, generation: Generation(0), rows };
-                store.load(genesis, content, committer, progress)?;
+                // An interrupted load leaves leaves and nodes, and nothing of what names a head.
+                for (column, bounds) in [(Column::Block, Bounds::all()), (Column::Meta, Bounds::prefix(meta::HEAD))] {
+                    if !snapshot.range(column, &bounds, 1, usize::MAX)?.rows.is_empty() {
+                        return Err(damaged("chain", &"missing beside blocks"));
+                    }
+                }
+                let mut store = Self { backend, generation: Generation(0), genesis_hash: BlockHash::ZERO, rows };
+                store.genesis_hash = store.load(genesis, content, committer, progress)?;
                 store
             }
         };
@@ -95,6 +103,10 @@ impl Store {
         self.backend.commit(batch, durability)
     }
 
+    pub(crate) fn genesis_hash(&self) -> BlockHash {
+        self.genesis_hash
+    }
+
     pub(crate) fn generation(&self) -> Generation {
         self.generation
     }
@@ -104,13 +116,24 @@ impl Store {
         Ok(View::new(header, self.backend.snapshot()?, self.generation, self.rows.clone()))
     }
 
+    /// The view of the head; what names it and the root of the tree must agree.
     fn head(&self) -> Result<View, OpenError> {
         let snapshot = self.backend.snapshot()?;
         let head = snapshot.get(Column::Meta, meta::HEAD)?;
         let hash = head.and_then(|hash| Some(BlockHash(hash.try_into().ok()?)));
         let hash = hash.ok_or_else(|| damaged("head", &"no hash of 32 bytes"))?;
         let row = header_row(&*snapshot, &hash)?.ok_or_else(|| damaged("head", &format!("no header of {hash}")))?;
-        Ok(View::new(row.header(hash), snapshot, self.generation, self.rows.clone()))
+        let view = View::new(row.header(hash), snapshot, self.generation, self.rows.clone());
+        for (number, expected) in [(0, self.genesis_hash), (row.number, hash)] {
+            if view.block_hash(number)? != Some(expected) {
+                return Err(damaged("head", &format!("block {number} is not {expected}")));
+            }
+        }
+        let root = view.walk().root()?.commitment.encode();
+        if StateRoot::of(&root) != view.header().state_root {
+            return Err(damaged("head", &format!("the root node is not that of {}", view.header().state_root)));
+        }
+        Ok(view)
     }
 
     /// Loads block 0: chunks of pairs in the order of their paths, then the rows that make it the head.
@@ -120,11 +143,11 @@ impl Store {
         content: [u8; 32],
         committer: &Committer,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<(), OpenError> {
+    ) -> Result<BlockHash, OpenError> {
         self.clear()?;
         let pairs = genesis.pairs.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
         let pairs: Vec<_> = pairs.collect();
-        check_sizes(&pairs).map_err(|error| OpenError::Genesis { what: error.to_string() })?;
+        pairs.iter().try_for_each(check_size).map_err(|error| OpenError::Genesis { what: error.to_string() })?;
         let pairs_total = pairs.len();
         let mut header = Header {
             number: 0,
@@ -137,13 +160,13 @@ impl Store {
         proceed(progress(Progress { pairs: 0, pairs_total }))?;
         for chunk in chunks(pairs) {
             let view = self.view(header.clone())?;
+            loaded += chunk.len();
             let changes = Changes::new(chunk);
             let delta = change(&view, &changes, committer)?;
             header.state_root = delta.state_root();
             let mut batch = Batch::new();
             put_tree(&mut batch, self.generation, &changes, &delta);
             self.commit(batch, Durability::Buffered)?;
-            loaded += changes.entries().len();
             proceed(progress(Progress { pairs: loaded, pairs_total }))?;
         }
         header.hash = (genesis.hash)(&header.state_root);
@@ -154,7 +177,7 @@ impl Store {
         batch.put(Column::Meta, meta::CHAIN, &chain.encode());
         self.commit(batch, Durability::Synced)?;
         tracing::info!(keys = pairs_total, state_root = %header.state_root, hash = %header.hash, "genesis loaded");
-        Ok(())
+        Ok(header.hash)
     }
 
     /// Takes away what an interrupted load has left.

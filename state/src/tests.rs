@@ -181,6 +181,8 @@ fn a_block_must_fit_and_the_same_block_again_is_the_same_answer() {
     assert!(matches!(mismatch, ApplyError::RootMismatch { expected: StateRoot(root), .. } if root == [1; 32]));
     let long = refused(&|block| block.changes = vec![put(&[0; KEY_BYTES_MAX + 1], b"")]);
     assert!(matches!(long, ApplyError::KeyTooLong { max: 1024, got: 1025 }));
+    let many = refused(&|block| block.changes = vec![delete(b"k"); CHANGES_MAX + 1]);
+    assert!(matches!(many, ApplyError::TooManyChanges { .. }));
     let large = refused(&|block| block.changes = vec![put(b"k", &vec![0; VALUE_BYTES_MAX + 1])]);
     assert!(matches!(large, ApplyError::ValueTooLarge { .. }));
     assert!(running.apply(3, vec![put(&[0; KEY_BYTES_MAX], b"fits")]).is_ok());
@@ -358,6 +360,99 @@ fn damage_is_an_error_that_names_the_place_and_never_a_wrong_answer() {
         assert!(matches!(witness, Err(ReadError::Damaged { .. })), "{column:?} row of {length:?} bytes");
         let report = check(&head, &COMMITTER).unwrap();
         assert!(!report.is_sound(), "{column:?} row of {length:?} bytes");
+    }
+}
+
+#[test]
+fn a_block_that_is_written_and_cannot_be_shown_ends_all_writing() {
+    let memory = Arc::new(Memory::new());
+    drop(Running::open(memory.clone(), &example()).unwrap());
+    let faulty = Arc::new(Faulty::new(memory.clone(), None));
+    let mut model = example();
+    {
+        let running = Running::open(faulty.clone(), &example()).unwrap();
+        faulty.blind_after.store(1, std::sync::atomic::Ordering::Relaxed);
+        let changes = vec![put(b"a", b"1")];
+        apply_to_model(&mut model, &changes);
+        assert!(matches!(running.apply(1, changes), Err(ApplyError::Poisoned { .. })));
+        // A sibling would be computed on the rows of the parent, and written over those of the first.
+        assert!(matches!(running.apply(2, vec![put(b"b", b"2")]), Err(ApplyError::Poisoned { .. })));
+        assert!(matches!(pollster::block_on(running.handle.seal(vec![])), Err(ApplyError::Poisoned { .. })));
+        assert_holds(&running.reader, &example());
+    }
+    assert_holds(&Running::open(memory, &example()).unwrap().reader, &model);
+}
+
+#[test]
+fn what_names_the_head_must_agree_with_the_tree() {
+    let open = || {
+        let memory = Arc::new(Memory::new());
+        let running = Running::open(memory.clone(), &example()).unwrap();
+        let genesis = running.reader.genesis_hash();
+        running.apply(1, vec![put(b"a", b"1")]).unwrap();
+        (memory, genesis)
+    };
+    let genesis = open().1;
+    let number = crate::schema::number_key;
+    let cases: [(Column, Vec<u8>, Option<&[u8]>); 6] = [
+        (Column::Meta, meta::CHAIN.to_vec(), None),
+        (Column::Meta, meta::LIVE.to_vec(), None),
+        (Column::Meta, meta::HEAD.to_vec(), None),
+        (Column::Meta, meta::HEAD.to_vec(), Some(&genesis.0)),
+        (Column::Block, number(0), Some(&[9; 32])),
+        (Column::Node, Generation(0).node_key(&rustorium_verkle::NodePath::ROOT), None),
+    ];
+    for (column, key, value) in cases {
+        let (memory, _) = open();
+        let mut batch = Batch::new();
+        match value {
+            Some(value) => batch.put(column, &key, value),
+            None => batch.delete(column, &key),
+        }
+        memory.commit(batch, Durability::Synced).unwrap();
+        let before = memory.snapshot().unwrap().range(Column::Leaf, &Generation(0).all(), 100, 1 << 20).unwrap();
+        let refused = Running::open(memory.clone(), &example()).err();
+        assert!(matches!(refused, Some(OpenError::Damaged { .. })), "{column:?}: {refused:?}");
+        let after = memory.snapshot().unwrap().range(Column::Leaf, &Generation(0).all(), 100, 1 << 20).unwrap();
+        assert_eq!(before, after, "a refused store was changed");
+    }
+}
+
+#[test]
+fn a_damaged_row_is_forgotten_when_it_shows() {
+    let model: Model = (0..600u32).map(|i| (i.to_be_bytes().to_vec(), vec![i as u8])).collect();
+    let memory = Arc::new(Memory::new());
+    let running = Running::open(memory.clone(), &model).unwrap();
+    let key = 7u32.to_be_bytes().to_vec();
+    let path = rustorium_verkle::KeyPath::of(&key);
+    let leaf_key = Generation(0).leaf_key(&path);
+    let right = memory.snapshot().unwrap().get(Column::Leaf, &leaf_key).unwrap().unwrap();
+    let write = |name, value: &[u8]| {
+        let mut batch = Batch::new();
+        batch.put(Column::Leaf, &leaf_key, value);
+        memory.commit(batch, Durability::Synced).unwrap();
+        running.apply(name, vec![]).unwrap();
+    };
+    let mut wrong = right.clone();
+    *wrong.last_mut().unwrap() ^= 1;
+    write(1, &wrong);
+    assert!(matches!(running.reader.head().witness(&[key.clone()], 100), Err(ReadError::Damaged { .. })));
+    write(2, &right);
+    assert!(running.reader.head().witness(&[key], 100).is_ok());
+}
+
+#[test]
+fn a_check_sees_rows_that_belong_to_nothing() {
+    let strays: [(Column, &[u8]); 4] =
+        [(Column::Leaf, &[1, 2]), (Column::Node, &[7]), (Column::Undo, b"x"), (Column::Block, b"n\0\0\0\0\0\0\0\x05")];
+    for (column, key) in strays {
+        let memory = Arc::new(Memory::new());
+        let running = Running::open(memory.clone(), &example()).unwrap();
+        let mut batch = Batch::new();
+        batch.put(column, key, b"");
+        memory.commit(batch, Durability::Synced).unwrap();
+        running.apply(1, vec![]).unwrap();
+        assert!(!check(&running.reader.head(), &COMMITTER).unwrap().is_sound(), "{column:?}");
     }
 }
 

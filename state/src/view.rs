@@ -1,8 +1,9 @@
 //! One block's state, to read: values, listings and witnesses.
 //!
 //! A view is made by the writer and never changes; whoever holds one reads the same block for as long as he likes, and
-//! waits for nobody. What it reads is trusted to be ours, and checked all the same: a damaged row is an error that names
-//! it, and a witness that would not verify is never handed out.
+//! waits for nobody. Rows are trusted to be ours: one that does not decode, or a big value that is not the one its leaf
+//! names, is an error that says where; a small value that was altered in place shows only in its witness, and a witness
+//! that would not verify is never handed out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -118,11 +119,14 @@ impl View {
             .collect();
         let mut descent = Descent::prove(claims.iter().map(|claim| claim.path));
         self.walk().load(&mut descent)?;
-        let witness = descent.finish().prove()?;
+        let proved = descent.finish().prove().map_err(ReadError::from);
         // A damaged store makes a witness that does not verify: better an error than a wrong answer.
-        witness
-            .verify(&self.header.state_root, &claims)
-            .map_err(|invalid| ReadError::damaged(format!("the tree under these keys: {invalid}")))?;
+        let judged = proved.and_then(|witness| match witness.verify(&self.header.state_root, &claims) {
+            Ok(()) => Ok(witness),
+            Err(invalid) => Err(ReadError::damaged(format!("the tree under these keys: {invalid}"))),
+        });
+        // What is wrong may be a cached row, which must not outlive the repair of those it was made from.
+        let witness = judged.inspect_err(|_| self.rows.clear())?;
         let claims = distinct.into_iter().zip(values).collect();
         Ok(Proof { header: self.header.clone(), claims, witness: witness.encode() })
     }

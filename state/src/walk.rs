@@ -19,6 +19,9 @@ const SLOTS_MAX: usize = 256;
 /// Bytes of leaf rows that one range read of a node may bring; a row's value has at most 4 KiB.
 const LEAVES_BYTES_MAX: usize = SLOTS_MAX * 8192;
 
+/// Rows that are held in memory at once while a level is read.
+const PAGE_KEYS: usize = 1024;
+
 type Row = Arc<[(u8, SlotScalar)]>;
 
 /// Rows of slot scalars, by node and commitment; bounded in bytes.
@@ -40,6 +43,11 @@ impl RowCache {
         let rows_estimate = (bytes_max / 1024).max(16) as usize;
         Self(Cache::with_weighter(rows_estimate, bytes_max, RowBytes))
     }
+
+    /// Forgets everything: a row of it has turned out to be wrong.
+    pub(crate) fn clear(&self) {
+        self.0.clear();
+    }
 }
 
 /// One snapshot, read as a tree.
@@ -58,6 +66,15 @@ impl Walk<'_> {
             descent.supply(answers)?;
         }
         Ok(())
+    }
+
+    /// The row of the root; that of the empty tree where none is written.
+    pub(crate) fn root(&self) -> Result<NodeRow, ReadError> {
+        let key = self.generation.node_key(&NodePath::ROOT);
+        match self.snapshot.get(Column::Node, &key)? {
+            Some(value) => Ok(decode_node(&key, &value).map_err(ReadError::damaged)?.1),
+            None => Ok(NodeRow::EMPTY),
+        }
     }
 
     fn answers(&self, wanted: &[Want]) -> Result<Vec<Supply>, ReadError> {
@@ -106,7 +123,7 @@ impl Walk<'_> {
         })
     }
 
-    /// Reads the rows of those wants that have a key, in the order of the keys, with one call to the backend.
+    /// Reads the rows of those wants that have a key, in the order of the keys, a page at a time.
     fn for_each_value(
         &self,
         column: Column,
@@ -118,12 +135,11 @@ impl Walk<'_> {
         let mut asked: Vec<(Vec<u8>, usize)> = with_key.collect();
         asked.sort_unstable();
         let (keys, indices): (Vec<Vec<u8>>, Vec<usize>) = asked.into_iter().unzip();
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let values = self.snapshot.get_many(column, &keys)?;
-        for ((index, key), value) in indices.into_iter().zip(&keys).zip(values) {
-            each(index, key, value)?;
+        for (keys, indices) in keys.chunks(PAGE_KEYS).zip(indices.chunks(PAGE_KEYS)) {
+            let values = self.snapshot.get_many(column, keys)?;
+            for ((index, key), value) in indices.iter().zip(keys).zip(values) {
+                each(*index, key, value)?;
+            }
         }
         Ok(())
     }

@@ -43,10 +43,10 @@ pub fn open(
 ) -> Result<(Writer, Handle, Reader), OpenError> {
     let rows = Arc::new(RowCache::new(config.row_cache_bytes));
     let (store, head) = Store::open(backend, genesis, &config.committer, rows, progress)?;
-    let genesis_hash = head.block_hash(0)?.ok_or(OpenError::Damaged { what: "no block 0".into() })?;
-    let reader = Reader::new(head, genesis_hash);
+    let reader = Reader::new(head, store.genesis_hash());
     let (sender, commands) = async_channel::bounded(COMMANDS_MAX);
-    let writer = Writer { store, committer: config.committer.clone(), reader: reader.clone(), commands };
+    let writer =
+        Writer { store, committer: config.committer.clone(), reader: reader.clone(), commands, unreadable: None };
     Ok((writer, Handle { commands: sender }, reader))
 }
 
@@ -69,13 +69,17 @@ pub struct Writer {
     committer: Arc<Committer>,
     reader: Reader,
     commands: Receiver<Command>,
+    /// Why nothing is written any more.
+    unreadable: Option<String>,
 }
 
 impl Writer {
-    /// Carries out commands until no [`Handle`] is left or one of them closed the door; those that wait are done first.
-    pub fn run(self) {
+    /// Carries out commands until no [`Handle`] is left or one of them closed the door; those that wait then are answered
+    /// [`ApplyError::Closed`].
+    pub fn run(mut self) {
         while let Ok(Command { task, answer }) = self.commands.recv_blocking() {
             let result = match task {
+                _ if self.commands.is_closed() => Err(ApplyError::Closed),
                 Task::Apply(block) => self.apply(block),
                 Task::Seal(changes) => self.seal(changes),
                 Task::Finalize(hash) => self.finalize(hash),
@@ -89,7 +93,8 @@ impl Writer {
         tracing::debug!("the writer ends");
     }
 
-    fn apply(&self, block: Block) -> Result<Header, ApplyError> {
+    fn apply(&mut self, block: Block) -> Result<Header, ApplyError> {
+        self.check_writable()?;
         check_sizes(&block.changes)?;
         if block.hash == BlockHash::ZERO {
             return Err(ApplyError::ZeroHash);
@@ -117,16 +122,22 @@ impl Writer {
     }
 
     /// A block on the head with the dev rule's hash.
-    fn seal(&self, changes: Vec<Change>) -> Result<Header, ApplyError> {
+    fn seal(&mut self, changes: Vec<Change>) -> Result<Header, ApplyError> {
+        self.check_writable()?;
         check_sizes(&changes)?;
         let head = self.reader.head();
         let Header { number, hash: parent_hash, .. } = head.header().clone();
-        let number = number + 1;
+        let next = number.checked_add(1);
+        let number = next.ok_or_else(|| not_a_child("a number that fits".into(), "one more".into()))?;
         let hash = BlockHash::ZERO;
         let block = Block { number, hash, parent_hash, timestamp_ms: None, state_root: None, changes };
         let started = Instant::now();
         let mut applied = apply(&head, block, &self.committer)?;
-        applied.header.hash = BlockHash::of_dev_block(&parent_hash, number, &applied.header.state_root);
+        let hash = BlockHash::of_dev_block(&parent_hash, number, &applied.header.state_root);
+        if head.header_row(&hash)?.is_some() {
+            return Err(ApplyError::Conflicting { hash });
+        }
+        applied.header.hash = hash;
         self.make_final(applied, started)
     }
 
@@ -143,6 +154,13 @@ impl Writer {
                 let expected = format!("{} or a descendant", name(head.header().number, &head.header().hash));
                 Err(ApplyError::NotAhead { expected, got: name(row.number, &hash) })
             }
+        }
+    }
+
+    fn check_writable(&self) -> Result<(), ApplyError> {
+        match &self.unreadable {
+            Some(what) => Err(ApplyError::Poisoned { what: what.clone() }),
+            None => Ok(()),
         }
     }
 
@@ -163,13 +181,23 @@ impl Writer {
     }
 
     /// Writes an applied block in one synced batch and publishes its view.
-    fn make_final(&self, applied: Applied, started: Instant) -> Result<Header, ApplyError> {
+    ///
+    /// A block that is written and cannot be shown would have its successor computed on the view before it: from then on
+    /// nothing more is written.
+    fn make_final(&mut self, applied: Applied, started: Instant) -> Result<Header, ApplyError> {
         let computed = started.elapsed();
         let batch = finalize(self.store.generation(), &applied);
         let (rows, bytes) = (batch.len(), batch.bytes());
         self.store.commit(batch, Durability::Synced)?;
         let Applied { header, delta, .. } = applied;
-        self.reader.publish(self.store.view(header.clone())?);
+        match self.store.view(header.clone()) {
+            Ok(view) => self.reader.publish(view),
+            Err(error) => {
+                let what = format!("block {} is written and cannot be read ({error}): restart the node", header.hash);
+                self.unreadable = Some(what.clone());
+                return Err(ApplyError::Poisoned { what });
+            }
+        }
         tracing::debug!(
             number = header.number,
             hash = %header.hash,
@@ -213,7 +241,7 @@ impl Handle {
         self.send(Task::Apply(block))?.recv_blocking().unwrap_or(Err(ApplyError::Closed))
     }
 
-    /// Takes no more commands, from this handle or any other; the writer ends when those that wait are done.
+    /// Takes no more commands, from this handle or any other; the writer ends when it has done the one it is at.
     pub fn close(&self) {
         self.commands.close();
     }

@@ -13,8 +13,8 @@ pub mod table;
 
 use std::fmt;
 
-pub use batch::Kernel;
 pub use ark::{G2Point, Point, Scalar, Sum, lagrange_basis, msm, pairings_agree, root_of_unity_256};
+pub use batch::Kernel;
 
 use crate::key::write_hex;
 

@@ -9,9 +9,11 @@
 //! Descent::prove(keys)     ─ wanted ▸ supply ─ … ─ finish ▸ Subtree ─ prove ▸ Witness
 //! ```
 //!
-//! What the store supplies is trusted to be what it wrote, but never to be whole: a missing node or a leaf in the wrong
-//! place is [`Damage`], which names the node, and never a panic or a wrong root. Work and memory are bounded by the keys
-//! asked for times the depth of their walks.
+//! What the store supplies is trusted to be what it wrote, but not to be whole: a missing node or a leaf in the wrong
+//! place is [`Damage`], which names the node, and never a panic. A row that was altered in place is another matter: a
+//! commitment by difference cannot see that its old side is wrong, so that the new root is as wrong as the old rows were.
+//! Whoever owns the store compares [`Subtree::root`] with the root he knows, and judges what he hands out: a witness from
+//! altered rows does not verify. Work and memory are bounded by the keys asked for times the depth of their walks.
 
 mod apply;
 mod memory;
@@ -23,6 +25,7 @@ use std::ops::Range;
 pub use apply::{Delta, LeafDelta, NodeDelta};
 pub use memory::Nodes;
 
+use crate::curve::PointBytes;
 use crate::key::{DEPTH_MAX, KeyPath, NodePath, SlotScalar, ValueHash};
 use crate::multiproof::{self, Opened, Query};
 use crate::node::{Leaf, NodeRow, SlotSet};
@@ -165,6 +168,8 @@ pub struct Descent {
     targets: Vec<Target>,
     /// Whether the question of collapses has been asked.
     weighed: bool,
+    /// Whether something supplied was refused.
+    damaged: bool,
 }
 
 impl Descent {
@@ -189,7 +194,8 @@ impl Descent {
 
     fn start(goal: Goal) -> Self {
         let keys = 0..goal.len();
-        let mut descent = Self { goal, visits: Vec::new(), wanted: Vec::new(), targets: Vec::new(), weighed: false };
+        let mut descent =
+            Self { goal, visits: Vec::new(), wanted: Vec::new(), targets: Vec::new(), weighed: false, damaged: false };
         descent.want(Want::Node(NodePath::ROOT), Target::Visit { parent: None, path: NodePath::ROOT, keys });
         descent
     }
@@ -209,6 +215,10 @@ impl Descent {
     /// # Panics
     /// If the answers do not match the wants in number and kind.
     pub fn supply(&mut self, answers: Vec<Supply>) -> Result<(), Damage> {
+        self.take(answers).inspect_err(|_| self.damaged = true)
+    }
+
+    fn take(&mut self, answers: Vec<Supply>) -> Result<(), Damage> {
         let targets = std::mem::take(&mut self.targets);
         self.wanted.clear();
         assert_eq!(answers.len(), targets.len(), "one answer a want");
@@ -242,8 +252,9 @@ impl Descent {
     /// What has been seen.
     ///
     /// # Panics
-    /// If something is still wanted.
+    /// If something is still wanted, or what was supplied has been refused.
     pub fn finish(self) -> Subtree {
+        assert!(!self.damaged, "the descent met damage");
         assert!(self.wanted.is_empty(), "the descent still wants something");
         Subtree { goal: self.goal, visits: self.visits }
     }
@@ -357,6 +368,11 @@ pub struct Subtree {
 }
 
 impl Subtree {
+    /// `c48` of the root commitment that was supplied.
+    pub fn root(&self) -> PointBytes {
+        self.visits[0].row.commitment.encode()
+    }
+
     /// The witness for the keys of [`Descent::prove`], as every honest prover makes it (spec §5).
     ///
     /// # Panics

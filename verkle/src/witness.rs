@@ -13,6 +13,7 @@ use crate::curve::{Point, PointBytes};
 use crate::key::{DEPTH_MAX, KeyPath, NodePath, SlotScalar, StateRoot, ValueHash};
 use crate::multiproof::{self, Committed, Multiproof, Query};
 use crate::node::Leaf;
+use crate::parallel;
 
 /// The format number of a witness (spec §5, §8).
 pub const VERSION: u8 = 1;
@@ -199,6 +200,10 @@ impl Witness {
 
     /// Judges the witness against a state root and the caller's claims: rules 2 to 8 of spec §5, in their order.
     pub fn verify(&self, state_root: &StateRoot, claims: &[Claim]) -> Result<(), Invalid> {
+        // Of a witness that was made by hand, not decoded.
+        if let Some(terminal) = self.terminals.iter().find(|terminal| terminal.depth() > DEPTH_MAX) {
+            return Err(Invalid::new(Rule::Decode, format!("a terminal of depth {}", terminal.depth())));
+        }
         if StateRoot::of(&self.root) != *state_root {
             return Err(Invalid::new(Rule::StateRoot, format!("its root commitment is not that of {state_root}")));
         }
@@ -310,21 +315,21 @@ impl Witness {
 
     /// The points, root first, then `nodes`, and `d` and `pi` (rule `point`).
     fn points(&self, walked: &BTreeMap<NodePath, usize>) -> Result<(Vec<Committed>, Point, Point), Invalid> {
-        let decode = |name: &dyn fmt::Display, encoded: &PointBytes| {
-            let refused = |error| Invalid::new(Rule::Point, format!("{name}: {error}"));
-            Point::decode(encoded).map_err(refused)
-        };
+        let refused = |name: &dyn fmt::Display, error| Invalid::new(Rule::Point, format!("{name}: {error}"));
+        let decode = |name: &str, encoded: &PointBytes| Point::decode(encoded).map_err(|error| refused(&name, error));
         let mut nodes = Vec::with_capacity(walked.len());
-        nodes.push(Committed { encoded: self.root, point: decode(&"the root", &self.root)? });
-        for (encoded, path) in self.nodes.iter().zip(walked.keys().skip(1)) {
-            let point = decode(&format_args!("node {path}"), encoded)?;
+        nodes.push(Committed { encoded: self.root, point: decode("the root", &self.root)? });
+        // A square root each: the costly part of a large witness that is refused.
+        let points = parallel::map(&self.nodes, Point::decode);
+        for ((encoded, path), point) in self.nodes.iter().zip(walked.keys().skip(1)).zip(points) {
+            let point = point.map_err(|error| refused(&format_args!("node {path}"), error))?;
             if point.is_infinity() {
                 return Err(Invalid::new(Rule::Point, format!("node {path} is the point at infinity")));
             }
             nodes.push(Committed { encoded: *encoded, point });
         }
         let [d, pi] = [("d", &self.proof.d), ("pi", &self.proof.pi)].map(|(name, encoded)| {
-            let point = decode(&name, encoded)?;
+            let point = decode(name, encoded)?;
             match point.is_in_subgroup() {
                 true => Ok(point),
                 false => Err(Invalid::new(Rule::Point, format!("{name} is outside the subgroup"))),

@@ -54,6 +54,9 @@ impl From<ApplyError> for ApiError {
             ApplyError::NotAhead { expected, got } => Self::NotAhead { expected, got },
             ApplyError::KeyTooLong { max, got } => Self::KeyTooLong { max: max as u64, got: got as u64 },
             ApplyError::ValueTooLarge { max, got } => Self::ValueTooLarge { max: max as u64, got: got as u64 },
+            ApplyError::TooManyChanges { max, got } => {
+                Self::LimitExceeded { limit: "changes", max: max as u64, got: got as u64 }
+            }
             ApplyError::ZeroHash => Self::InvalidParams { why: "hash: a block's hash is never zero" },
             ApplyError::Busy { retry_ms } => Self::Busy { retry_ms },
             ApplyError::DiskFull { what } => Self::DiskFull { what },

@@ -2,6 +2,7 @@
 //!
 //! Opening the store anew is making a new handle over the same inner backend.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{Backend, BackendError, Batch, Durability, Snapshot};
@@ -10,6 +11,8 @@ use super::{Backend, BackendError, Batch, Durability, Snapshot};
 pub(crate) struct Faulty {
     inner: Arc<dyn Backend>,
     fault: Option<Fault>,
+    /// Commits after which no snapshot can be taken; 0 for never.
+    pub blind_after: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -27,12 +30,21 @@ pub(crate) struct Fault {
 impl Faulty {
     /// A handle on `inner`; without a fault it never fails.
     pub fn new(inner: Arc<dyn Backend>, fault: Option<Fault>) -> Faulty {
-        Faulty { inner, fault, state: Mutex::new(State { commits: 0, poisoned: false }) }
+        Faulty {
+            inner,
+            fault,
+            blind_after: AtomicU64::new(0),
+            state: Mutex::new(State { commits: 0, poisoned: false }),
+        }
     }
 }
 
 impl Backend for Faulty {
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>, BackendError> {
+        let blind = self.blind_after.load(Ordering::Relaxed);
+        if blind != 0 && self.state.lock().expect("no commit panics").commits >= blind {
+            return Err(io_error());
+        }
         self.inner.snapshot()
     }
 

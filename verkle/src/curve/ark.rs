@@ -111,6 +111,7 @@ impl AddAssign for Scalar {
 /// Limbs of an element of the base field, 64 bits each, little-endian.
 pub(super) const BASE_LIMBS: usize = 6;
 /// The base field's modulus `p`.
+#[cfg(target_arch = "x86_64")]
 pub(super) const BASE_MODULUS: [u64; BASE_LIMBS] = Fq::MODULUS.0;
 
 /// An element of the base field, where points have their coordinates.
@@ -121,30 +122,13 @@ impl Base {
     pub(super) const ZERO: Self = Self(Fq::ZERO);
     pub(super) const ONE: Self = Self(Fq::ONE);
 
-    pub(super) fn power_of_two(exponent: u64) -> Self {
-        Self(Fq::from(2u64).pow([exponent]))
-    }
-
-    pub(super) fn inverse_power_of_two(exponent: u64) -> Self {
-        Self(Self::power_of_two(exponent).0.inverse().expect("a power of two is not zero"))
-    }
-
     /// `a·2^384 mod p`, the form in which the library keeps an element.
     pub(super) fn montgomery_limbs(&self) -> [u64; BASE_LIMBS] {
         self.0.0.0
     }
 
-    /// The reverse of [`Base::montgomery_limbs`]; the integer must be below `p`.
-    pub(super) fn from_montgomery_limbs(limbs: [u64; BASE_LIMBS]) -> Self {
-        Self(Fq::new_unchecked(BigInteger384::new(limbs)))
-    }
-
     pub(super) fn is_zero(&self) -> bool {
         self.0.is_zero()
-    }
-
-    pub(super) fn inverse(&self) -> Option<Self> {
-        self.0.inverse().map(Self)
     }
 
     pub(super) fn double(&self) -> Self {
@@ -169,6 +153,27 @@ impl Base {
             let before = prefix.pop().expect("one prefix an element");
             (*element, inverse) = (before * inverse, inverse * *element);
         }
+    }
+}
+
+/// What the vector kernel needs to change between its form of an element and this one.
+#[cfg(target_arch = "x86_64")]
+impl Base {
+    pub(super) fn power_of_two(exponent: u64) -> Self {
+        Self(Fq::from(2u64).pow([exponent]))
+    }
+
+    pub(super) fn inverse_power_of_two(exponent: u64) -> Self {
+        Self(Self::power_of_two(exponent).0.inverse().expect("a power of two is not zero"))
+    }
+
+    /// The reverse of [`Base::montgomery_limbs`]; the integer must be below `p`.
+    pub(super) fn from_montgomery_limbs(limbs: [u64; BASE_LIMBS]) -> Self {
+        Self(Fq::new_unchecked(BigInteger384::new(limbs)))
+    }
+
+    pub(super) fn inverse(&self) -> Option<Self> {
+        self.0.inverse().map(Self)
     }
 }
 

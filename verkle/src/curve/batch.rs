@@ -37,12 +37,11 @@ pub enum Kernel {
 impl Kernel {
     /// The kernels that this machine has, the fastest first.
     pub fn available() -> Vec<Self> {
-        let mut kernels = vec![Self::Scalar];
         #[cfg(target_arch = "x86_64")]
         if super::ifma::available() {
-            kernels.insert(0, Self::Ifma);
+            return vec![Self::Ifma, Self::Scalar];
         }
-        kernels
+        vec![Self::Scalar]
     }
 
     /// The kernel's name, for tables of figures.
@@ -160,6 +159,21 @@ fn sum_terms(table: &Table, entries: &[Affine], terms: &[Term]) -> Vec<Affine> {
         }
     }
     sums
+}
+
+/// The arithmetic of `additions` additions and nothing else: products of differences, their way back, the formulas.
+pub(super) fn bare_additions(entries: &[Affine], additions: usize) -> u64 {
+    let (mut sums, multiples) = (entries[..256].to_vec(), &entries[256..512]);
+    let mut inverse = Base::ONE;
+    for i in 0..additions {
+        let (sum, multiple) = (&mut sums[i % 256], &multiples[i % 256]);
+        let difference = multiple.x - sum.x;
+        let product = inverse * difference;
+        let own = product * difference;
+        inverse = inverse * own;
+        *sum = add_with(sum, multiple, (multiple.y - sum.y) * own);
+    }
+    sums.iter().fold(0, |bits, sum| bits ^ sum.y.montgomery_limbs()[0])
 }
 
 /// The third point of the line through two points with the slope `λ`, mirrored.

@@ -81,6 +81,49 @@ pub(super) fn sums(table: &Table, entries: &[Entry], groups: &[(Point, &[Term])]
     })
 }
 
+/// The arithmetic of `additions` additions and nothing else: products of differences, their way back, the formulas.
+pub(super) fn bare_additions(entries: &[Entry], additions: usize) -> u64 {
+    assert!(super::ifma::available(), "a table of this kind was made on a machine with the instructions");
+    // SAFETY: asserted above.
+    unsafe { bare_lanes(entries, additions) }
+}
+
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn bare_lanes(entries: &[Entry], additions: usize) -> u64 {
+    const VECTORS: usize = 16;
+    let lanes = |at: usize, coordinate: fn(&Entry) -> &Packed| {
+        // SAFETY: each pointer is to one packed coordinate.
+        unsafe { gather(std::array::from_fn(|lane| coordinate(&entries[8 * at + lane]).as_ptr())) }
+    };
+    let point = |at| (lanes(at, |entry| &entry.x), lanes(at, |entry| &entry.y));
+    let mut sums: [(Lanes, Lanes); VECTORS] = std::array::from_fn(point);
+    let multiples: [(Lanes, Lanes); VECTORS] = std::array::from_fn(|at| point(at + VECTORS));
+    let [k2, k4, k6] = [2, 4, 6].map(multiple_of_p);
+    let mut inverse = [one(), one()];
+    for i in 0..additions.div_ceil(2 * LANES) {
+        let at = 2 * i % VECTORS;
+        let [(x0, y0), (x1, y1)] = [sums[at], sums[at + 1]];
+        let [(u0, v0), (u1, v1)] = [multiples[at], multiples[at + 1]];
+        let dx = [sub(&u0, &x0, &k6), sub(&u1, &x1, &k6)];
+        let product = mul2([&inverse[0], &inverse[1]], [&dx[0], &dx[1]]);
+        let own = mul2([&product[0], &product[1]], [&dx[0], &dx[1]]);
+        inverse = mul2([&inverse[0], &inverse[1]], [&own[0], &own[1]]);
+        let dy = [sub(&v0, &y0, &k4), sub(&v1, &y1, &k4)];
+        let slope = mul2([&dy[0], &dy[1]], [&own[0], &own[1]]);
+        let square = mul2([&slope[0], &slope[1]], [&slope[0], &slope[1]]);
+        let x3 = [sub_both(&square[0], &u0, &u0, &k4), sub_both(&square[1], &u1, &u1, &k4)];
+        let run = [sub(&x0, &x3[0], &k6), sub(&x1, &x3[1], &k6)];
+        let rise = mul2([&slope[0], &slope[1]], [&run[0], &run[1]]);
+        sums[at] = (x3[0], sub(&rise[0], &v0, &k2));
+        sums[at + 1] = (x3[1], sub(&rise[1], &v1, &k2));
+    }
+    let mut out = [Entry::INFINITY; LANES];
+    sums.iter().fold(0, |bits, (x, y)| {
+        store(x, y, &mut out);
+        bits ^ out[0].x[0] ^ out[7].y[0]
+    })
+}
+
 /// For few terms: plain additions, then one inversion.
 fn one_by_one(table: &Table, entries: &[Entry], groups: &[(Point, &[Term])]) -> Vec<Point> {
     let sum = |(base, terms): &(Point, &[Term])| {

@@ -58,13 +58,13 @@ impl Table {
     pub fn new(bases: &[Point], window_bits: u8, kernel: Kernel) -> Self {
         let window_bits = window_bits as usize;
         let entries = match kernel {
-            Kernel::Scalar => Entries::Scalar(parallel::map(bases, |base| row(base, window_bits)).concat()),
+            Kernel::Scalar => Entries::Scalar(gathered(parallel::map(bases, |base| row(base, window_bits)))),
             #[cfg(target_arch = "x86_64")]
             Kernel::Ifma => {
                 let packed = |base: &Point| -> Vec<_> {
                     row(base, window_bits).iter().map(super::ifma_batch::Entry::new).collect()
                 };
-                Entries::Ifma(parallel::map(bases, packed).concat())
+                Entries::Ifma(gathered(parallel::map(bases, packed)))
             }
         };
         Self { window_bits, entries }
@@ -85,6 +85,15 @@ impl Table {
             Entries::Scalar(entries) => super::batch::sums(self, entries, groups),
             #[cfg(target_arch = "x86_64")]
             Entries::Ifma(entries) => super::ifma_batch::sums(self, entries, groups),
+        }
+    }
+
+    /// See [`crate::Committer::bare_additions`].
+    pub(crate) fn bare_additions(&self, additions: usize) -> u64 {
+        match &self.entries {
+            Entries::Scalar(entries) => super::batch::bare_additions(entries, additions),
+            #[cfg(target_arch = "x86_64")]
+            Entries::Ifma(entries) => super::ifma_batch::bare_additions(entries, additions),
         }
     }
 
@@ -115,6 +124,34 @@ impl Table {
         debug_assert_eq!(carry, 0, "the top window has room for the carry");
     }
 }
+
+/// All rows in one piece of memory, in huge pages where the system gives them: entries are read at random, and with
+/// small pages nearly each of them would be looked up in the page table first.
+fn gathered<T: Copy>(rows: Vec<Vec<T>>) -> Vec<T> {
+    let mut entries: Vec<T> = Vec::with_capacity(rows.iter().map(Vec::len).sum());
+    advise_huge_pages(entries.spare_capacity_mut());
+    for row in rows {
+        entries.extend_from_slice(&row);
+    }
+    entries
+}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn advise_huge_pages<T>(room: &mut [std::mem::MaybeUninit<T>]) {
+    const HUGE_PAGE: usize = 2 << 20;
+    let bytes = room.as_mut_ptr_range();
+    let start = (bytes.start as usize).next_multiple_of(HUGE_PAGE);
+    let end = bytes.end as usize / HUGE_PAGE * HUGE_PAGE;
+    if start < end {
+        // SAFETY: the range lies within memory that is ours, and the advice changes no content. Whether it is taken is
+        // the system's to say, so that the answer does not matter.
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_HUGEPAGE) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise_huge_pages<T>(_room: &mut [std::mem::MaybeUninit<T>]) {}
 
 /// Windows that hold 248 bits and the last carry.
 fn windows(window_bits: usize) -> usize {
