@@ -394,8 +394,8 @@ fn what_names_the_head_must_agree_with_the_tree() {
     };
     let genesis = open().1;
     let number = crate::schema::number_key;
-    let cases: [(Column, Vec<u8>, Option<&[u8]>); 6] = [
-        (Column::Meta, meta::CHAIN.to_vec(), None),
+    let cases = [
+        (Column::Meta, meta::CHAIN.to_vec(), None::<&[u8]>),
         (Column::Meta, meta::LIVE.to_vec(), None),
         (Column::Meta, meta::HEAD.to_vec(), None),
         (Column::Meta, meta::HEAD.to_vec(), Some(&genesis.0)),
@@ -436,7 +436,7 @@ fn a_damaged_row_is_forgotten_when_it_shows() {
     let mut wrong = right.clone();
     *wrong.last_mut().unwrap() ^= 1;
     write(1, &wrong);
-    assert!(matches!(running.reader.head().witness(&[key.clone()], 100), Err(ReadError::Damaged { .. })));
+    assert!(matches!(running.reader.head().witness(std::slice::from_ref(&key), 100), Err(ReadError::Damaged { .. })));
     write(2, &right);
     assert!(running.reader.head().witness(&[key], 100).is_ok());
 }

@@ -194,11 +194,11 @@ pub(super) fn mul2(a: [&Lanes; 2], b: [&Lanes; 2]) -> [Lanes; 2] {
     let n = splat(P_INVERSE_NEGATED);
     let zero = _mm512_setzero_si512();
     let mut t = [[zero; LIMBS + 1]; 2];
-    for i in 0..LIMBS {
+    for b in b[0].iter().zip(b[1]).map(|(b0, b1)| [*b0, *b1]) {
         // t += a·b_i
         for j in 0..LIMBS {
             for k in 0..2 {
-                t[k][j] = _mm512_madd52lo_epu64(t[k][j], a[k][j], b[k][i]);
+                t[k][j] = _mm512_madd52lo_epu64(t[k][j], a[k][j], b[k]);
             }
         }
         // q = −t_0/p mod 2^52, so that t + q·p has a zero limb to shift out.
@@ -211,7 +211,7 @@ pub(super) fn mul2(a: [&Lanes; 2], b: [&Lanes; 2]) -> [Lanes; 2] {
         let carry = [0, 1].map(|k| _mm512_srli_epi64::<52>(t[k][0]));
         for j in 0..LIMBS {
             for k in 0..2 {
-                t[k][j] = _mm512_madd52hi_epu64(t[k][j + 1], a[k][j], b[k][i]);
+                t[k][j] = _mm512_madd52hi_epu64(t[k][j + 1], a[k][j], b[k]);
             }
         }
         for j in 0..LIMBS {
@@ -234,9 +234,9 @@ pub(super) fn mul(a: &Lanes, b: &Lanes) -> Lanes {
     let n = splat(P_INVERSE_NEGATED);
     let zero = _mm512_setzero_si512();
     let mut t = [zero; LIMBS + 1];
-    for i in 0..LIMBS {
+    for b_i in b {
         for j in 0..LIMBS {
-            t[j] = _mm512_madd52lo_epu64(t[j], a[j], b[i]);
+            t[j] = _mm512_madd52lo_epu64(t[j], a[j], *b_i);
         }
         let q = _mm512_madd52lo_epu64(zero, t[0], n);
         for j in 0..LIMBS {
@@ -244,7 +244,7 @@ pub(super) fn mul(a: &Lanes, b: &Lanes) -> Lanes {
         }
         let carry = _mm512_srli_epi64::<52>(t[0]);
         for j in 0..LIMBS {
-            t[j] = _mm512_madd52hi_epu64(t[j + 1], a[j], b[i]);
+            t[j] = _mm512_madd52hi_epu64(t[j + 1], a[j], *b_i);
         }
         for j in 0..LIMBS {
             t[j] = _mm512_madd52hi_epu64(t[j], q, splat(P[j]));
