@@ -8,7 +8,7 @@
 //! Memory: [`Vector`], 2.6 KiB for eight terms, and four bytes for each digit: a chunk stays within a core's 1 MiB.
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
 use super::ark::{Base, Point};
 use super::batch::{Affine, add_in_place, in_chunks};
@@ -191,16 +191,22 @@ fn term_sums(table: &Table, entries: &[Entry], terms: &[&Term]) -> Vec<Entry> {
         let mut inverse = mul2([&both, &both], [&product[1], &product[0]]);
         let mut next = digits_after(&digits, k, lanes).rchunks_exact(2 * LANES);
         for pair in vectors.chunks_exact_mut(2).rev() {
-            prefetch(entries, next.next().unwrap_or(&[]));
+            // Spread between the multiplications: as one burst they would wait for each other.
+            let mut later = next.next().unwrap_or(&[]).chunks_exact(4);
+            let mut prefetch = || prefetch(entries, later.next().unwrap_or(&[]));
             let [a, b] = pair else { unreachable!("vectors come in pairs") };
+            prefetch();
             let inverse_dx = mul2([&inverse[0], &inverse[1]], [&a.prefix, &b.prefix]);
             inverse = mul2([&inverse[0], &inverse[1]], [&a.dx, &b.dx]);
+            prefetch();
             let dy = [sub(&a.multiple_y, &a.y, &ky), sub(&b.multiple_y, &b.y, &ky)];
             let slope = mul2([&dy[0], &dy[1]], [&inverse_dx[0], &inverse_dx[1]]);
+            prefetch();
             let square = mul2([&slope[0], &slope[1]], [&slope[0], &slope[1]]);
             // x1 + x2 = 2·x1 + (x2 − x1); dx carries x_bound·p with it, so x2 is taken back out of it.
             let x3 = [third_x(&square[0], a, &kx, &k_sum), third_x(&square[1], b, &kx, &k_sum)];
             let run = [sub(&a.x, &x3[0], &kx_next), sub(&b.x, &x3[1], &kx_next)];
+            prefetch();
             let rise = mul2([&slope[0], &slope[1]], [&run[0], &run[1]]);
             let y3 = [sub(&rise[0], &a.y, &ky), sub(&rise[1], &b.y, &ky)];
             for (vector, (x3, y3)) in pair.iter_mut().zip(x3.iter().zip(&y3)) {
@@ -263,8 +269,8 @@ fn prefetch(entries: &[Entry], digits: &[u32]) {
         let entry = &raw const entries[(digit >> 1).saturating_sub(1) as usize];
         // SAFETY: a prefetch reads nothing, and both lines are the entry's.
         unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(entry.cast());
-            _mm_prefetch::<_MM_HINT_T0>(entry.cast::<i8>().add(64));
+            _mm_prefetch::<_MM_HINT_T1>(entry.cast());
+            _mm_prefetch::<_MM_HINT_T1>(entry.cast::<i8>().add(64));
         }
     }
 }
