@@ -26,7 +26,7 @@ use crate::program;
 /// How long a node may take until it answers: a genesis of some ten thousand keys, on a busy machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a node that was told to stop may take.
-pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of its log that are quoted.
 const QUOTED_BYTES: usize = 4000;
 
@@ -169,11 +169,7 @@ impl Daemon {
 
     /// Sends a signal, `TERM` or `INT`, and waits for the end.
     pub fn stop(self, signal: &str) -> anyhow::Result<ExitStatus> {
-        let pid = self.pid();
-        // The shell has it built in; a program of that name may be missing.
-        let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status()?;
-        ensure!(sent.success(), "kill -{signal} {pid}: {sent}");
-        self.ended(STOP_TIMEOUT)
+        self.killer().stop(signal).with_context(|| self.quoted())
     }
 
     /// Waits for an end that comes by itself.
@@ -217,6 +213,16 @@ impl Killer {
         child.kill()?;
         child.wait()?;
         Ok(())
+    }
+
+    /// Sends a signal, `TERM` or `INT`, and waits for the end.
+    pub fn stop(&self, signal: &str) -> anyhow::Result<ExitStatus> {
+        let mut child = self.0.lock().expect("nobody panics with it");
+        let pid = child.id();
+        // The shell has it built in; a program of that name may be missing.
+        let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status()?;
+        ensure!(sent.success(), "kill -{signal} {pid}: {sent}");
+        program::wait(&mut child, STOP_TIMEOUT)
     }
 }
 

@@ -65,8 +65,8 @@ fn crash_while_blocks_stream_in() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One life, ended at a random moment: a quarter of them while the daemon starts, the others while it takes blocks. How
-/// many blocks it acknowledged.
+/// One life, ended at a random moment: some while the daemon starts, the others while it takes blocks; some of those by a
+/// signal that it may obey. How many blocks it acknowledged.
 fn crash_once(spec: &Path, base_path: &Path, chain: &mut Chain, rng: &mut StdRng) -> anyhow::Result<u64> {
     let mut daemon = Daemon::spawn(&["--chain", spec.to_str().unwrap()], base_path)?;
     let (starting, life) = (rng.random_bool(0.25), Duration::from_millis(rng.random_range(0..LIFE_MS)));
@@ -77,13 +77,17 @@ fn crash_once(spec: &Path, base_path: &Path, chain: &mut Chain, rng: &mut StdRng
     daemon.ready()?;
     chain.check(&daemon.head()?, |keys| Ok(witness(&daemon, keys)?), rng)?;
     let genesis = daemon.genesis_hash()?;
-    let killer = daemon.killer();
-    let killing = thread::spawn(move || {
+    let (gently, killer) = (rng.random_bool(0.2), daemon.killer());
+    let killing = thread::spawn(move || -> anyhow::Result<()> {
         thread::sleep(life);
+        if gently {
+            let status = killer.stop("TERM")?;
+            ensure!(status.success(), "SIGTERM: {status}");
+        }
         killer.kill()
     });
     let acknowledged = chain.stream(&daemon, genesis)?;
-    killing.join().expect("killing does not panic")?;
+    killing.join().expect("killing does not panic").with_context(|| daemon.quoted())?;
     Ok(acknowledged)
 }
 
@@ -191,7 +195,11 @@ fn crash_while_the_genesis_loads() -> anyhow::Result<()> {
         thread::sleep(load.mul_f64(rng.random_range(0.0..1.0)));
         daemon.kill()?;
     }
-    let daemon = Daemon::start_with(&arguments, &base_path).with_context(|| format!("RUSTORIUM_SEED={seed}"))?;
+    // A signal in the midst of it is obeyed; what was loaded until then is no state.
+    let daemon = Daemon::spawn(&arguments, &base_path)?;
+    thread::sleep(load / 2);
+    assert!(daemon.stop("TERM")?.success());
+    let daemon = Daemon::start_with(&arguments, &base_path)?;
     assert_eq!(daemon.head()?, head);
     assert!(daemon.stop("TERM")?.success());
     is_sound(&open_offline(&spec, &base_path)?, &pairs)

@@ -109,6 +109,10 @@ fn a_development_node_makes_blocks_and_the_program_reads_them() -> anyhow::Resul
     // B3("rustorium.v1 dev block", parent ‖ number u64 LE ‖ state root)
     let content = [&head.parent_hash.0[..], &1u64.to_le_bytes(), &head.state_root.0].concat();
     assert_eq!(head.hash.0, blake3::derive_key("rustorium.v1 dev block", &content));
+    // Frozen: whoever follows the README sees these bytes.
+    let hash = "0xd36644cc786033ae0114c72ce0161007004ded36758a0d62259bca6e4bf44fda";
+    let state_root = "0xef64ef598ed4387476b81468ba4cb0d03440e544898bdac709f614a9519a2b96";
+    assert_eq!((head.hash.to_string(), head.state_root.to_string()), (hash.into(), state_root.into()));
 
     assert_eq!(run_to(0, &["get", "alice", "--url", url])?.0, "0x313030\n");
     assert_eq!(run_to(0, &["get", "0x616c696365", "--raw", "--url", url])?.0, "100");
