@@ -262,6 +262,9 @@ pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(end)
 }
 
+/// A key and its value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
 /// What [`Snapshot::range`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
@@ -300,6 +303,11 @@ pub trait Snapshot: Send + Sync + 'static {
     /// keys and values. A first row is returned however big it is, and with limits of 0 too, so that paging always
     /// moves on.
     fn range(&self, column: Column, bounds: &Bounds, rows_max: usize, bytes_max: usize) -> Result<Rows, BackendError>;
+
+    /// The first row within each of the bounds, which ascend and do not overlap; `None` where there is none.
+    fn first_of_each(&self, column: Column, bounds: &[Bounds]) -> Result<Vec<Option<Row>>, BackendError> {
+        bounds.iter().map(|bounds| Ok(self.range(column, bounds, 1, 0)?.rows.pop())).collect()
+    }
 
     /// The value of one key.
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use parity_scale_codec::{DecodeAll, Encode};
-use rustorium_verkle::{Committer, StateRoot};
+use rustorium_verkle::StateRoot;
 
 use crate::apply::{change, check_size};
 use crate::backend::{Backend, BackendError, Batch, Bounds, Column, Durability};
@@ -16,8 +16,7 @@ use crate::block::{BlockHash, Changes, Header};
 use crate::error::{OpenError, ReadError};
 use crate::finalize::{put_head, put_tree};
 use crate::schema::{ChainRow, FORMAT, Generation, decode_format, encode_format, meta};
-use crate::view::{View, header_row};
-use crate::walk::RowCache;
+use crate::view::{Shared, View, header_row};
 
 const GENESIS_CONTEXT: &str = "rustorium.v1 genesis content";
 /// Pairs of the genesis that are committed together.
@@ -49,7 +48,7 @@ pub(crate) struct Store {
     backend: Arc<dyn Backend>,
     generation: Generation,
     genesis_hash: BlockHash,
-    rows: Arc<RowCache>,
+    shared: Arc<Shared>,
 }
 
 impl Store {
@@ -57,8 +56,7 @@ impl Store {
     pub(crate) fn open(
         backend: Arc<dyn Backend>,
         genesis: &Genesis<'_>,
-        committer: &Committer,
-        rows: Arc<RowCache>,
+        shared: Arc<Shared>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(Self, View), OpenError> {
         stamp(&*backend)?;
@@ -73,7 +71,7 @@ impl Store {
                 let live = snapshot.get(Column::Meta, meta::LIVE)?;
                 let [generation] = live.as_deref().unwrap_or(&[]) else { return Err(damaged("live", &"no byte")) };
                 let generation = Generation(*generation);
-                let store = Self { backend, generation, genesis_hash: chain.genesis_hash, rows };
+                let store = Self { backend, generation, genesis_hash: chain.genesis_hash, shared };
                 // The pairs are the same; the hash may still be another's.
                 let first =
                     header_row(&*snapshot, &chain.genesis_hash)?.ok_or_else(|| damaged("genesis", &"missing"))?;
@@ -89,8 +87,8 @@ impl Store {
                         return Err(damaged("chain", &"missing beside blocks"));
                     }
                 }
-                let mut store = Self { backend, generation: Generation(0), genesis_hash: BlockHash::ZERO, rows };
-                store.genesis_hash = store.load(genesis, content, committer, progress)?;
+                let mut store = Self { backend, generation: Generation(0), genesis_hash: BlockHash::ZERO, shared };
+                store.genesis_hash = store.load(genesis, content, progress)?;
                 store
             }
         };
@@ -113,7 +111,7 @@ impl Store {
 
     /// A view of the rows as they are, which are those of `header`'s block.
     pub(crate) fn view(&self, header: Header) -> Result<View, BackendError> {
-        Ok(View::new(header, self.backend.snapshot()?, self.generation, self.rows.clone()))
+        Ok(View::new(header, self.backend.snapshot()?, self.generation, self.shared.clone()))
     }
 
     /// The view of the head; what names it and the root of the tree must agree.
@@ -123,7 +121,7 @@ impl Store {
         let hash = head.and_then(|hash| Some(BlockHash(hash.try_into().ok()?)));
         let hash = hash.ok_or_else(|| damaged("head", &"no hash of 32 bytes"))?;
         let row = header_row(&*snapshot, &hash)?.ok_or_else(|| damaged("head", &format!("no header of {hash}")))?;
-        let view = View::new(row.header(hash), snapshot, self.generation, self.rows.clone());
+        let view = View::new(row.header(hash), snapshot, self.generation, self.shared.clone());
         for (number, expected) in [(0, self.genesis_hash), (row.number, hash)] {
             if view.block_hash(number)? != Some(expected) {
                 return Err(damaged("head", &format!("block {number} is not {expected}")));
@@ -141,7 +139,6 @@ impl Store {
         &self,
         genesis: &Genesis<'_>,
         content: [u8; 32],
-        committer: &Committer,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<BlockHash, OpenError> {
         self.clear()?;
@@ -162,7 +159,7 @@ impl Store {
             let view = self.view(header.clone())?;
             loaded += chunk.len();
             let changes = Changes::new(chunk);
-            let delta = change(&view, &changes, committer)?;
+            let delta = change(&view, &changes, &self.shared.committer)?;
             header.state_root = delta.state_root();
             let mut batch = Batch::new();
             put_tree(&mut batch, self.generation, &changes, &delta);

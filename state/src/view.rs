@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rustorium_verkle::{Claim, Descent, KeyPath, ValueHash};
+use rustorium_verkle::{Claim, Committer, Descent, KeyPath, ValueHash};
 
 use crate::backend::{Bounds, Column, Snapshot};
 use crate::block::{BlockHash, Header};
@@ -21,7 +21,14 @@ pub struct View {
     header: Header,
     snapshot: Arc<dyn Snapshot>,
     generation: Generation,
-    rows: Arc<RowCache>,
+    shared: Arc<Shared>,
+}
+
+/// What the views of a store share.
+pub(crate) struct Shared {
+    /// Its tables make a witness in a fraction of the time.
+    pub(crate) committer: Arc<Committer>,
+    pub(crate) rows: RowCache,
 }
 
 /// Values of some keys and what proves them.
@@ -40,9 +47,9 @@ impl View {
         header: Header,
         snapshot: Arc<dyn Snapshot>,
         generation: Generation,
-        rows: Arc<RowCache>,
+        shared: Arc<Shared>,
     ) -> Self {
-        Self { header, snapshot, generation, rows }
+        Self { header, snapshot, generation, shared }
     }
 
     /// The block whose state this is.
@@ -119,20 +126,20 @@ impl View {
             .collect();
         let mut descent = Descent::prove(claims.iter().map(|claim| claim.path));
         self.walk().load(&mut descent)?;
-        let proved = descent.finish().prove().map_err(ReadError::from);
+        let proved = descent.finish().prove(Some(&self.shared.committer)).map_err(ReadError::from);
         // A damaged store makes a witness that does not verify: better an error than a wrong answer.
         let judged = proved.and_then(|witness| match witness.verify(&self.header.state_root, &claims) {
             Ok(()) => Ok(witness),
             Err(invalid) => Err(ReadError::damaged(format!("the tree under these keys: {invalid}"))),
         });
         // What is wrong may be a cached row, which must not outlive the repair of those it was made from.
-        let witness = judged.inspect_err(|_| self.rows.clear())?;
+        let witness = judged.inspect_err(|_| self.shared.rows.clear())?;
         let claims = distinct.into_iter().zip(values).collect();
         Ok(Proof { header: self.header.clone(), claims, witness: witness.encode() })
     }
 
     pub(crate) fn walk(&self) -> Walk<'_> {
-        Walk { snapshot: &*self.snapshot, generation: self.generation, rows: &self.rows }
+        Walk { snapshot: &*self.snapshot, generation: self.generation, rows: &self.shared.rows }
     }
 
     pub(crate) fn snapshot(&self) -> &dyn Snapshot {

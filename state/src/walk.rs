@@ -109,18 +109,30 @@ impl Walk<'_> {
             Want::Slot { key, .. } => Some(self.generation.leaf_key(key)),
             _ => None,
         };
+        let leaf = |key: &[u8], value: &[u8]| decode_leaf(key, value).map(|(_, row)| row.leaf());
+        let mut others = Vec::new();
         self.for_each_value(Column::Leaf, wanted, key, |index, key, value| {
-            let Want::Slot { node, slot, .. } = &wanted[index] else { unreachable!("only slots have a key here") };
-            let leaf = match value {
-                Some(value) => Some(decode_leaf(key, &value).map_err(ReadError::damaged)?.1.leaf()),
-                None => {
-                    let bounds = self.generation.leaf_bounds(node, *slot, *slot);
-                    self.leaf_rows(&bounds, 1)?.pop().map(|row| row.leaf())
+            match value {
+                Some(value) => {
+                    answers[index] = Some(Supply::Slot(Some(leaf(key, &value).map_err(ReadError::damaged)?)))
                 }
-            };
-            answers[index] = Some(Supply::Slot(leaf));
+                None => others.push(index),
+            }
             Ok(())
-        })
+        })?;
+        // The keys came in their order, and so do the slots that they fall into.
+        for page in others.chunks(PAGE_KEYS) {
+            let bounds = |index: &usize| match &wanted[*index] {
+                Want::Slot { node, slot, .. } => self.generation.leaf_bounds(node, *slot, *slot),
+                _ => unreachable!("only slots have a key here"),
+            };
+            let bounds: Vec<Bounds> = page.iter().map(bounds).collect();
+            for (index, row) in page.iter().zip(self.snapshot.first_of_each(Column::Leaf, &bounds)?) {
+                let found = row.map(|(key, value)| leaf(&key, &value)).transpose().map_err(ReadError::damaged)?;
+                answers[*index] = Some(Supply::Slot(found));
+            }
+        }
+        Ok(())
     }
 
     /// Reads the rows of those wants that have a key, in the order of the keys, a page at a time.

@@ -17,6 +17,7 @@ use crate::error::{ApplyError, OpenError};
 use crate::finalize::finalize;
 use crate::reader::Reader;
 use crate::store::{Genesis, Progress, Store};
+use crate::view::Shared;
 use crate::walk::RowCache;
 
 /// Commands that may wait for the writer.
@@ -41,8 +42,9 @@ pub fn open(
     config: &Config,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<(Writer, Handle, Reader), OpenError> {
-    let rows = Arc::new(RowCache::new(config.row_cache_bytes));
-    let (store, head) = Store::open(backend, genesis, &config.committer, rows, progress)?;
+    let rows = RowCache::new(config.row_cache_bytes);
+    let shared = Arc::new(Shared { committer: config.committer.clone(), rows });
+    let (store, head) = Store::open(backend, genesis, shared, progress)?;
     let reader = Reader::new(head, store.genesis_hash());
     let (sender, commands) = async_channel::bounded(COMMANDS_MAX);
     let writer =

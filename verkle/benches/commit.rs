@@ -144,7 +144,8 @@ impl Random {
     /// Half old keys, half new.
     fn batch(&mut self, known: &[KeyPath], count: usize) -> Vec<Change> {
         let change = |i: usize| {
-            let path = if i % 2 == 0 { known[self.next() as usize % known.len()] } else { KeyPath(self.hash()) };
+            let path =
+                if i.is_multiple_of(2) { known[self.next() as usize % known.len()] } else { KeyPath(self.hash()) };
             Change { path, value: Some(ValueHash(self.hash())) }
         };
         (0..count).map(change).collect()

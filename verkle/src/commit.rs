@@ -20,7 +20,8 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::curve::table::{Table, Term};
-use crate::curve::{Kernel, Point, Sum};
+use crate::curve::{Kernel, Point, Scalar, Sum};
+use crate::domain::WIDTH;
 use crate::key::SlotScalar;
 use crate::setup;
 
@@ -127,6 +128,18 @@ impl Committer {
         Sum::to_points(&whole.collect::<Vec<_>>())
     }
 
+    /// `Σ_i values_i · L_i`: the commitment to the polynomial with these values on the domain.
+    pub fn commit_to(&self, values: &[Scalar; WIDTH]) -> Point {
+        let term = |(slot, value): (usize, &Scalar)| Term::of_scalar(slot as u8, value);
+        let terms: Vec<Term> = values.iter().enumerate().map(term).collect();
+        let pieces: Vec<(Point, &[Term])> = terms.chunks(PIECE_DELTAS).map(|piece| (Point::INFINITY, piece)).collect();
+        let mut sum = Sum::ZERO;
+        for point in self.table().sums(&pieces) {
+            sum += point;
+        }
+        sum.to_point()
+    }
+
     /// Carries out this many bare additions on all threads: the formulas alone, by the same kernel, on points that stay
     /// in the cache. The floor that benchmarks hold [`Committer::commit`] against; the sum is of no use but that nothing
     /// is optimised away.
@@ -147,7 +160,7 @@ impl Committer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::curve::{PointBytes, Scalar, msm};
+    use crate::curve::{PointBytes, msm};
 
     #[test]
     fn committing_by_difference_agrees_with_committing_anew() {
@@ -173,5 +186,22 @@ mod tests {
             NodeDeltas { base: built[0], deltas: vec![] },
         ];
         assert_eq!(committer.commit(&nodes), [Point::INFINITY, naive(&changed), built[0]]);
+
+        // Scalars that fill the field, and its edges.
+        let mut values = [Scalar::ZERO; WIDTH];
+        let mut value = Scalar::from_u128(3).pow(1 << 40);
+        for place in values.iter_mut().skip(5) {
+            value = value * value + Scalar::ONE;
+            *place = value;
+        }
+        let half = Scalar::from_u128(2).inverse().unwrap();
+        values[..5].copy_from_slice(&[Scalar::ZERO, Scalar::ONE, -Scalar::ONE, half, -half]);
+        for kernel in Kernel::available() {
+            for bits in [4, 7, 10] {
+                let committer = Committer::with_kernel(WindowBits::new(bits).unwrap(), kernel);
+                assert_eq!(committer.commit_to(&values), naive(&values), "{kernel:?}, windows of {bits} bits");
+                assert_eq!(committer.commit_to(&[Scalar::ZERO; WIDTH]), Point::INFINITY);
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! with the same slot share a divisor, so they are summed before dividing: at most 256 quotients a proof, however many
 //! keys.
 
+use crate::commit::Committer;
 use crate::curve::{Point, PointBytes, Scalar, Sum, msm, pairings_agree};
 use crate::domain::{Domain, WIDTH};
 use crate::key::SlotScalar;
@@ -39,8 +40,13 @@ pub struct Opened<'a> {
     pub row: &'a [(u8, SlotScalar)],
 }
 
-/// Proves `queries`, sorted by `(node, z)`, over `nodes`, sorted by path. The `y` of each query must be the row's.
-pub fn prove(nodes: &[Opened<'_>], queries: &[Query]) -> Multiproof {
+/// Proves `queries`, sorted by `(node, z)`, over `nodes`, sorted by path. The `y` of each query must be the row's. Without
+/// a committer it is done without tables, several times slower.
+pub fn prove(nodes: &[Opened<'_>], queries: &[Query], committer: Option<&Committer>) -> Multiproof {
+    let commit_to = |values: &[Scalar; WIDTH]| match committer {
+        Some(committer) => committer.commit_to(values),
+        None => msm(setup::lagrange(), values),
+    };
     let domain = Domain::shared();
     let mut transcript = Transcript::new(queries.len());
     for query in queries {
@@ -64,7 +70,7 @@ pub fn prove(nodes: &[Opened<'_>], queries: &[Query]) -> Multiproof {
     for (z, f_z) in opened() {
         domain.add_quotient(&mut g, f_z, z);
     }
-    let d = msm(setup::lagrange(), &g).encode();
+    let d = commit_to(&g).encode();
     transcript.absorb_point(&d);
     let t = transcript.challenge();
 
@@ -82,7 +88,7 @@ pub fn prove(nodes: &[Opened<'_>], queries: &[Query]) -> Multiproof {
         }
     }
     let quotient: [Scalar; WIDTH] = std::array::from_fn(|i| (y - h_minus_g[i]) * inverses[i]);
-    Multiproof { d, pi: msm(setup::lagrange(), &quotient).encode() }
+    Multiproof { d, pi: commit_to(&quotient).encode() }
 }
 
 /// A node whose opening is judged: its commitment as sent and as decoded.

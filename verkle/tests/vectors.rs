@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 use rustorium_verkle::curve::{Scalar, Sum, pairings_agree};
 use rustorium_verkle::tree::Nodes;
 use rustorium_verkle::{
-    Change, Claim, Committer, KeyPath, Leaf, Point, PointBytes, Rule, SlotScalar, StateRoot, ValueHash, WindowBits,
-    Witness, setup,
+    Change, Claim, Committer, Descent, KeyPath, Leaf, Point, PointBytes, Rule, SlotScalar, StateRoot, ValueHash,
+    WindowBits, Witness, setup,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -127,6 +127,15 @@ fn tree_of(pairs: &[(Hex, Hex)]) -> Nodes {
     nodes
 }
 
+fn prove_with_tables(nodes: &Nodes, keys: &[KeyPath]) -> Witness {
+    let mut descent = Descent::prove(keys.iter().copied());
+    while !descent.wanted().is_empty() {
+        let answers = descent.wanted().iter().map(|want| nodes.supply(want)).collect();
+        descent.supply(answers).unwrap();
+    }
+    descent.finish().prove(Some(&COMMITTER)).unwrap()
+}
+
 #[test]
 fn primitives() {
     for leaf in &STATE_TREE.leaf_primitives {
@@ -160,6 +169,7 @@ fn cases() {
             let keys: Vec<KeyPath> = vector.claims.iter().map(|(key, _)| KeyPath::of(&key.0)).collect();
             let proved = nodes.prove(&keys).unwrap();
             assert_eq!(Hex(proved.encode()), vector.witness, "{}", case.name);
+            assert_eq!(proved, prove_with_tables(&nodes, &keys), "{}", case.name);
             let claims: Vec<Claim> = vector.claims.iter().map(claim).collect();
             let decoded = Witness::decode(&vector.witness.0).unwrap();
             assert_eq!(decoded.verify(&nodes.state_root(), &claims), Ok(()), "{}", case.name);

@@ -231,6 +231,11 @@ fn ranges_keep_to_their_bounds(fresh: Fresh<'_>) {
     assert_eq!(keys(Bounds::prefix(b"ab")), [&b"ab"[..], b"ab\xff"]);
     assert_eq!(keys(Bounds::prefix(b"\xff")), [b"\xff\xff"]);
     assert_eq!(keys(Bounds::prefix(b"")).len(), 5);
+    let each = [part(b"", b"a"), part(b"a", b"ab"), part(b"ab\0", b"ac"), part(b"b\0", b"c"), Bounds::prefix(b"\xff")];
+    let first = now.first_of_each(Column::Index, &each).unwrap();
+    let expected: [Option<&[u8]>; 5] = [None, Some(b"a"), Some(b"ab\xff"), None, Some(b"\xff\xff")];
+    assert_eq!(first, expected.map(|key| key.map(|key| (key.to_vec(), vec![]))));
+    assert_eq!(now.first_of_each(Column::Index, &[]).unwrap(), []);
     assert_eq!(keys(Bounds::prefix(b"a").after(b"a")), [&b"ab"[..], b"ab\xff"]);
     assert_eq!(keys(Bounds::prefix(b"ab").after(b"")), [&b"ab"[..], b"ab\xff"], "before the range");
 }

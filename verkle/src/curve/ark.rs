@@ -43,6 +43,13 @@ impl Scalar {
         self.0.into_bigint().to_bytes_le().try_into().expect("a scalar has 32 bytes")
     }
 
+    /// The integer nearest to zero that is this modulo `r`: its sign (true when negative) and its magnitude, below
+    /// `r/2 < 2^254`, in little-endian limbs.
+    pub(super) fn signed_limbs(&self) -> (bool, [u64; 4]) {
+        let (positive, negative) = (self.0.into_bigint(), (-self.0).into_bigint());
+        if negative < positive { (true, negative.0) } else { (false, positive.0) }
+    }
+
     /// The multiplicative inverse; `None` of zero.
     pub fn inverse(&self) -> Option<Self> {
         self.0.inverse().map(Self)

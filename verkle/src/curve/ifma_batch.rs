@@ -2,7 +2,7 @@
 //!
 //! Vectors go through a round in pairs, two interleaved multiplications at a time, so that there are two running
 //! products; one inversion serves both. Bounds of coordinates, in multiples of `p`, at the start of round `k` (from 0):
-//! `x < 2 + 3k`, `y < 2 + 2k` (a table entry is below 1). With at most 125 windows every product's operands stay far
+//! `x < 2 + 3k`, `y < 2 + 2k` (a table entry is below 1). With at most 128 windows every product's operands stay far
 //! below the multiplier's `2^34 · p^2`; `mul` brings both below 2 at the end.
 //!
 //! Memory: [`Vector`], 2.6 KiB for eight terms, and four bytes for each digit: a chunk stays within a core's 1 MiB.
@@ -172,6 +172,9 @@ fn term_sums(table: &Table, entries: &[Entry], terms: &[&Term]) -> Vec<Entry> {
     let fresh = || Vector { x: zero, y: zero, multiple_y: zero, dx: one, prefix: one, adds: 0, started: 0 };
     let mut vectors: Vec<Vector> = (0..vectors).map(|_| fresh()).collect();
     for (k, round) in digits.chunks_exact(lanes).enumerate() {
+        if round.iter().all(|digit| *digit == 0) {
+            continue;
+        }
         let (x_bound, y_bound) = (2 + 3 * k as u64, 2 + 2 * k as u64);
         let (kx, ky) = (multiple_of_p(x_bound), multiple_of_p(y_bound));
         let k_sum = multiple_of_p(x_bound + 1);

@@ -1,24 +1,25 @@
 //! Fixed-base tables: multiples of the 256 Lagrange points, so that `delta · L_slot` is a few dozen additions and no
 //! doubling.
 //!
-//! With windows of `w` bits a signed integer below `2^248` in magnitude has the digits `d_k` in `[−2^(w−1), 2^(w−1)]`,
-//! `delta = Σ_k d_k · 2^(wk)`, and the table holds `m · 2^(wk) · L_i` for `m` in `1..=2^(w−1)`: `256 · windows · 2^(w−1)`
-//! points. A point takes 96 bytes for the scalar kernel and 128 for the vector kernel, whose limbs have 52 bits:
+//! With windows of `w` bits a signed integer has the digits `d_k` in `[−2^(w−1), 2^(w−1)]`, `delta = Σ_k d_k · 2^(wk)`,
+//! and the table holds `m · 2^(wk) · L_i` for `m` in `1..=2^(w−1)`: `256 · windows · 2^(w−1)` points. Differences of slots
+//! are below `2^248` in magnitude; windows reach to `2^254`, so that proofs, whose scalars fill the field, use the same
+//! table, and a round in which nobody has a digit is left out. A point takes 96 bytes for the scalar kernel and 128 for the vector kernel, whose limbs have 52 bits:
 //!
 //! | window | windows | additions a delta | scalar | vector |
 //! |---|---|---|---|---|
-//! | 4 bits | 63 | ≤ 63 | 12 MB | 17 MB |
+//! | 4 bits | 64 | ≤ 63 | 13 MB | 17 MB |
 //! | 8 bits | 32 | ≤ 32 | 101 MB | 134 MB |
-//! | 10 bits | 25 | ≤ 25 | 315 MB | 419 MB |
-//! | 12 bits | 21 | ≤ 21 | 1.1 GB | 1.4 GB |
+//! | 10 bits | 26 | ≤ 25 | 327 MB | 436 MB |
+//! | 12 bits | 22 | ≤ 21 | 1.1 GB | 1.5 GB |
 
-use super::ark::{Base, Point};
+use super::ark::{Base, Point, Scalar};
 use super::batch::{Affine, Kernel, add_in_place};
 use crate::key::SlotScalar;
 use crate::parallel;
 
-/// Bits of a slot scalar's magnitude (spec §1).
-const SCALAR_BITS: usize = 248;
+/// Bits of the magnitude of a scalar of the field, taken nearest to zero.
+const SCALAR_BITS: usize = 254;
 
 /// A signed multiple of one base: `(new − old) · base_slot`.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,12 @@ impl Term {
     /// What a slot adds to its node's commitment when it goes from `old` to `new`.
     pub fn new(slot: u8, old: &SlotScalar, new: &SlotScalar) -> Self {
         let (negative, magnitude) = SlotScalar::difference(new, old);
+        Self { slot, negative, magnitude }
+    }
+
+    /// `scalar · base_slot`.
+    pub fn of_scalar(slot: u8, scalar: &Scalar) -> Self {
+        let (negative, magnitude) = scalar.signed_limbs();
         Self { slot, negative, magnitude }
     }
 }
@@ -106,7 +113,8 @@ impl Table {
     ///
     /// The partial sums `S_k = Σ_{j<k} d_j · 2^(wj)` of a term are either zero, when all its digits so far are, or not
     /// zero and below `2^(wk)` in magnitude, where the next multiple is at least `2^(wk)`. So a partial sum never meets
-    /// the next multiple or its negative: no exceptional addition within a term.
+    /// the next multiple or its negative: no exceptional addition within a term. (As integers; modulo `r` neither, since
+    /// sum and difference of the two are below `r` in magnitude.)
     pub(super) fn digits(&self, term: &Term, mut each: impl FnMut(usize, Digit)) {
         let half = 1usize << (self.window_bits - 1);
         let windows = self.windows();
@@ -153,7 +161,7 @@ fn advise_huge_pages<T>(room: &mut [std::mem::MaybeUninit<T>]) {
 #[cfg(not(target_os = "linux"))]
 fn advise_huge_pages<T>(_room: &mut [std::mem::MaybeUninit<T>]) {}
 
-/// Windows that hold 248 bits and the last carry.
+/// Windows that hold 254 bits and the last carry.
 fn windows(window_bits: usize) -> usize {
     SCALAR_BITS / window_bits + 1
 }
@@ -225,8 +233,8 @@ mod tests {
         for kernel in Kernel::available() {
             for window_bits in [2, 4, 8, 10] {
                 let table = Table::new(bases, window_bits, kernel);
-                for mut magnitude in magnitudes {
-                    magnitude[3] &= (1 << 56) - 1;
+                for (mut magnitude, bits) in magnitudes.into_iter().flat_map(|m| [(m, 248), (m, 253)]) {
+                    magnitude[3] &= (1 << (bits - 192)) - 1;
                     let scalar = magnitude.iter().rev().fold(Scalar::ZERO, |sum, limb| {
                         sum * Scalar::from_u128(1 << 64) + Scalar::from_u128(*limb as u128)
                     });

@@ -38,11 +38,11 @@ impl Nodes {
         delta
     }
 
-    /// The witness for these keys.
+    /// The witness for these keys; made without tables.
     pub fn prove(&self, keys: &[KeyPath]) -> Result<Witness, Damage> {
         let mut descent = Descent::prove(keys.iter().copied());
         self.load(&mut descent)?;
-        descent.finish().prove()
+        descent.finish().prove(None)
     }
 
     /// `c48` of the root commitment.
