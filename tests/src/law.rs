@@ -2,10 +2,10 @@
 //!
 //! It is judged on manifests (`cargo metadata`) and on source text, lexed far enough to tell a path from a comment, a
 //! string or a module of the same name. What a manifest forbids cannot be named, so our own crates are judged there
-//! alone; the libraries of one room ([`LIBRARIES`]) are judged in both.
+//! alone; the libraries of one room (`LIBRARIES`) are judged in both.
 //!
 //! Tests count as the code of their crate: dev-dependencies obey the same table, and a room's tests lie in the room. Only
-//! purity ([`IMPURE`]) is asked of the product alone: a test may read a file of vectors.
+//! purity (`IMPURE`) is asked of the product alone: a test may read a file of vectors.
 //!
 //! What it is not: a name resolver. A library that is named through a macro of another crate is not seen.
 
