@@ -49,6 +49,10 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         "rustorium starts"
     );
     let secret = Secret::load_or_create(&base_path.jwt()).or_exit(Exit::Config)?;
+    tracing::info!(file = %base_path.jwt().display(), "the secret of the privileged listener");
+    if config.dev && !config.rpc.ip().is_loopback() {
+        tracing::warn!(rpc = %config.rpc, "a development node makes blocks for everyone who can reach this address");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("rpc").build()?;
     let ended = runtime.block_on(daemon(config, &base_path, secret));
     // Reads under way hold the store open: they end before the directory is let go.

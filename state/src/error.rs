@@ -216,6 +216,13 @@ pub enum ApplyError {
     Backend(BackendError),
 }
 
+impl ApplyError {
+    /// Whether the store is to blame, and not whoever asked.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::DiskFull { .. } | Self::Poisoned { .. } | Self::Damaged { .. } | Self::Backend(_))
+    }
+}
+
 impl From<BackendError> for ApplyError {
     fn from(error: BackendError) -> Self {
         match &error {

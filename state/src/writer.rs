@@ -86,8 +86,10 @@ impl Writer {
                 Task::Seal(changes) => self.seal(changes),
                 Task::Finalize(hash) => self.finalize(hash),
             };
-            if let Err(error) = &result {
-                tracing::warn!(%error, "a command was refused");
+            match &result {
+                Ok(_) => {}
+                Err(error) if error.is_ours() => tracing::error!(%error, "a command failed"),
+                Err(error) => tracing::debug!(%error, "a command was refused"),
             }
             // Whoever asked may be gone; what was done stays done.
             let _ = answer.try_send(result);
