@@ -30,7 +30,7 @@ const MASK: u64 = (1 << RADIX_BITS) - 1;
 /// Eight field elements. Montgomery form, `R = 2^416`, not reduced.
 pub(super) type Lanes = [__m512i; LIMBS];
 
-/// A field element in memory: radix `2^52`, Montgomery form with `R = 2^416`, below `p`.
+/// A field element in memory: radix `2^52`, Montgomery form with `R = 2^416`, below `2p`.
 pub(super) type Packed = [u64; LIMBS];
 
 /// Whether this machine has the instructions.
