@@ -16,6 +16,7 @@
 //! altered rows does not verify. Work and memory are bounded by the keys asked for times the depth of their walks.
 
 mod apply;
+mod bulk;
 mod memory;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ mod tests;
 use std::ops::Range;
 
 pub use apply::{Delta, LeafDelta, NodeDelta};
+pub use bulk::{Bulk, OutOfOrder};
 pub use memory::Nodes;
 
 use crate::commit::Committer;

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use rustorium_verkle::curve::{Scalar, Sum, pairings_agree};
-use rustorium_verkle::tree::Nodes;
+use rustorium_verkle::tree::{Bulk, Nodes};
 use rustorium_verkle::{
-    Change, Claim, Committer, Descent, KeyPath, Leaf, Point, PointBytes, Rule, SlotScalar, StateRoot, ValueHash,
-    WindowBits, Witness, setup,
+    Change, Claim, Committer, Descent, KeyPath, Leaf, NodePath, NodeRow, Point, PointBytes, Rule, SlotScalar,
+    StateRoot, ValueHash, WindowBits, Witness, setup,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -127,6 +127,17 @@ fn tree_of(pairs: &[(Hex, Hex)]) -> Nodes {
     nodes
 }
 
+/// The nodes of the tree, built in one pass.
+fn built_from(pairs: &[(Hex, Hex)]) -> Vec<(NodePath, NodeRow)> {
+    let leaf = |(key, value): &(Hex, Hex)| Leaf { path: KeyPath::of(&key.0), value_hash: ValueHash::of(&value.0) };
+    let mut leaves: Vec<Leaf> = pairs.iter().map(leaf).collect();
+    leaves.sort_by_key(|leaf| leaf.path);
+    let mut bulk = Bulk::new(&COMMITTER);
+    let mut nodes = bulk.push(&leaves).unwrap();
+    nodes.extend(bulk.finish());
+    nodes
+}
+
 fn prove_with_tables(nodes: &Nodes, keys: &[KeyPath]) -> Witness {
     let mut descent = Descent::prove(keys.iter().copied());
     while !descent.wanted().is_empty() {
@@ -165,6 +176,10 @@ fn cases() {
         assert_eq!(nodes.root().0, case.root_commitment.array(), "{}", case.name);
         assert_eq!(nodes.state_root(), case.state_root.root(), "{}", case.name);
         assert_eq!(nodes.inner_nodes(), case.inner_nodes, "{}", case.name);
+        let built = built_from(&case.pairs);
+        assert_eq!(built.len(), case.inner_nodes, "{}", case.name);
+        let (path, root) = built.last().unwrap();
+        assert_eq!((*path, root.commitment.encode()), (NodePath::ROOT, nodes.root()), "{}", case.name);
         for vector in &case.witnesses {
             let keys: Vec<KeyPath> = vector.claims.iter().map(|(key, _)| KeyPath::of(&key.0)).collect();
             let proved = nodes.prove(&keys).unwrap();

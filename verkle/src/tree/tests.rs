@@ -15,7 +15,7 @@ use crate::witness::{Claim, Rule, Witness};
 static COMMITTER: Committer = Committer::new(WindowBits::SMALL);
 
 /// The node at `path` over the leaves below it, and all nodes under it, by the definition of spec §4.
-fn rebuild(path: NodePath, leaves: &[Leaf], rows: &mut BTreeMap<NodePath, NodeRow>) -> Point {
+pub(super) fn rebuild(path: NodePath, leaves: &[Leaf], rows: &mut BTreeMap<NodePath, NodeRow>) -> Point {
     let mut inner = SlotSet::EMPTY;
     let mut slots = Vec::new();
     for group in leaves.chunk_by(|a, b| a.path.slot(path.depth()) == b.path.slot(path.depth())) {
