@@ -1,20 +1,32 @@
 //! BLS12-381 behind one small door: scalars, points of G1, sums, and the one pairing equation the tree needs.
 //!
+//! What judges foreign points has two makes behind the same functions: `blst.rs` on machines, `portable.rs` where there is
+//! no assembly (wasm), and as the twin that tests compare with.
+//!
 //! Nothing outside this folder names a curve library. Everything a caller sees is a canonical value: a [`Point`] is on
 //! the curve (and in the prime-order subgroup only where [`Point::is_in_subgroup`] says so), a [`Scalar`] is below `r`.
 
 mod ark;
 pub(crate) mod batch;
+#[cfg(not(target_family = "wasm"))]
+mod blst;
 #[cfg(target_arch = "x86_64")]
 mod ifma;
 #[cfg(target_arch = "x86_64")]
 mod ifma_batch;
+#[cfg(any(test, target_family = "wasm"))]
+mod portable;
 pub mod table;
 
 use std::fmt;
 
-pub use ark::{G2Point, Point, Scalar, Sum, lagrange_basis, msm, pairings_agree, root_of_unity_256};
+pub use ark::{G2Point, Point, Scalar, Sum, lagrange_basis, root_of_unity_256};
 pub use batch::Kernel;
+#[cfg(not(target_family = "wasm"))]
+use blst as judge;
+pub use judge::{G2Lines, msm, pairings_agree};
+#[cfg(target_family = "wasm")]
+use portable as judge;
 
 use crate::key::write_hex;
 
@@ -51,6 +63,19 @@ impl fmt::Debug for PointBytes {
 impl fmt::Display for PointBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_hex(f, &self.0)
+    }
+}
+
+impl Point {
+    /// Decodes `c48(P)`; accepts exactly one encoding for a point, and does not check the subgroup.
+    pub fn decode(bytes: &PointBytes) -> Result<Self, NotAPoint> {
+        judge::decode(bytes)
+    }
+
+    /// Whether the point is in the subgroup of order `r`. Of many points each is asked: the cofactor has the factor 3, so
+    /// that a random combination of them would let a bad one pass every third time.
+    pub fn is_in_subgroup(&self) -> bool {
+        judge::is_in_subgroup(self)
     }
 }
 

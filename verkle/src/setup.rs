@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
 
-use crate::curve::{G2Point, Point, PointBytes, lagrange_basis};
+use crate::curve::{G2Lines, G2Point, Point, PointBytes, lagrange_basis};
 
 static G1_MONOMIAL: &[u8; 256 * 48] = include_bytes!("../spec/kzg_setup_g1_monomial_256.bin");
 static G2_MONOMIAL: &[u8; 2 * 96] = include_bytes!("../spec/kzg_setup_g2_monomial_2.bin");
@@ -30,21 +30,29 @@ pub fn lagrange() -> &'static [Point] {
     })
 }
 
-/// `[τ]₂`.
+/// `[τ]₂`, ready for pairings.
 ///
 /// # Panics
 /// If the embedded file is not the spec's: a broken build.
-pub fn tau_g2() -> &'static G2Point {
-    static TAU: OnceLock<G2Point> = OnceLock::new();
-    TAU.get_or_init(|| {
-        assert_eq!(sha256(G2_MONOMIAL), G2_SHA256, "the embedded G2 powers are not the ceremony's");
-        let [one, tau] = [0, 96].map(|at| {
-            let bytes: &[u8; 96] = G2_MONOMIAL[at..at + 96].try_into().expect("96 bytes a point");
-            G2Point::decode(bytes).expect("the ceremony's powers are points")
-        });
-        assert_eq!(one, G2Point::generator(), "the first G2 power is the generator");
-        tau
-    })
+pub fn tau_g2() -> &'static G2Lines {
+    static TAU: OnceLock<G2Lines> = OnceLock::new();
+    TAU.get_or_init(|| G2Lines::of(&tau_g2_point()))
+}
+
+pub(crate) fn tau_g2_point() -> G2Point {
+    assert_eq!(sha256(G2_MONOMIAL), G2_SHA256, "the embedded G2 powers are not the ceremony's");
+    let [one, tau] = [0, 96].map(|at| {
+        let bytes: &[u8; 96] = G2_MONOMIAL[at..at + 96].try_into().expect("96 bytes a point");
+        G2Point::decode(bytes).expect("the ceremony's powers are points")
+    });
+    assert_eq!(one, G2Point::generator(), "the first G2 power is the generator");
+    tau
+}
+
+/// `c48([τ]₁)`.
+#[cfg(test)]
+pub(crate) fn tau_g1() -> PointBytes {
+    PointBytes(G1_MONOMIAL[48..96].try_into().expect("48 bytes a point"))
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -65,7 +73,7 @@ mod tests {
     #[test]
     fn the_two_halves_of_the_setup_share_one_secret() {
         // e([τ]₁, [1]₂) = e([1]₁, [τ]₂)
-        let tau = Point::decode(&PointBytes(G1_MONOMIAL[48..96].try_into().unwrap())).unwrap();
+        let tau = Point::decode(&tau_g1()).unwrap();
         assert!(crate::curve::pairings_agree(&tau, &Point::generator(), tau_g2()));
         assert!(!crate::curve::pairings_agree(&Point::generator(), &Point::generator(), tau_g2()));
     }

@@ -1,10 +1,9 @@
-//! The curve on arkworks: portable, and the reference that faster kernels are compared with.
+//! The curve's types on arkworks: the fields, points and sums, all that does not need to be fast.
 
 use std::ops::{Add, AddAssign, Mul, Neg, Sub};
 
-use ark_bls12_381::{Bls12_381, Fq, Fr, G1Affine, G1Projective, G2Affine};
-use ark_ec::pairing::Pairing;
-use ark_ec::{AffineRepr, CurveGroup, VariableBaseMSM};
+use ark_bls12_381::{Fq, Fr, G1Affine, G1Projective, G2Affine};
+use ark_ec::{AffineRepr, CurveGroup};
 use ark_ff::{AdditiveGroup, BigInteger, BigInteger256, BigInteger384, Field, PrimeField, Zero};
 use ark_poly::{EvaluationDomain, Radix2EvaluationDomain};
 use ark_serialize::{CanonicalDeserialize, CanonicalSerialize};
@@ -14,7 +13,7 @@ use crate::key::SlotScalar;
 
 /// An element of the scalar field `Fr`, below `r`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Scalar(Fr);
+pub struct Scalar(pub(super) Fr);
 
 impl Scalar {
     /// The zero of the field.
@@ -40,7 +39,11 @@ impl Scalar {
 
     /// The integer below `r` as 32 little-endian bytes.
     pub fn to_le_bytes(&self) -> [u8; 32] {
-        self.0.into_bigint().to_bytes_le().try_into().expect("a scalar has 32 bytes")
+        let mut bytes = [0; 32];
+        for (chunk, limb) in bytes.chunks_exact_mut(8).zip(self.0.into_bigint().0) {
+            chunk.copy_from_slice(&limb.to_le_bytes());
+        }
+        bytes
     }
 
     /// The integer nearest to zero that is this modulo `r`: its sign (true when negative) and its magnitude, below
@@ -134,6 +137,12 @@ impl Base {
         self.0.0.0
     }
 
+    /// The reverse of [`Base::montgomery_limbs`]; the integer must be below `p`.
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) fn from_montgomery_limbs(limbs: [u64; BASE_LIMBS]) -> Self {
+        Self(Fq::new_unchecked(BigInteger384::new(limbs)))
+    }
+
     pub(super) fn is_zero(&self) -> bool {
         self.0.is_zero()
     }
@@ -174,11 +183,6 @@ impl Base {
         Self(Self::power_of_two(exponent).0.inverse().expect("a power of two is not zero"))
     }
 
-    /// The reverse of [`Base::montgomery_limbs`]; the integer must be below `p`.
-    pub(super) fn from_montgomery_limbs(limbs: [u64; BASE_LIMBS]) -> Self {
-        Self(Fq::new_unchecked(BigInteger384::new(limbs)))
-    }
-
     pub(super) fn inverse(&self) -> Option<Self> {
         self.0.inverse().map(Self)
     }
@@ -214,7 +218,7 @@ impl Neg for Base {
 
 /// A point of the curve (affine), or infinity. Not necessarily in the prime-order subgroup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Point(G1Affine);
+pub struct Point(pub(super) G1Affine);
 
 impl Point {
     /// The neutral element.
@@ -223,14 +227,6 @@ impl Point {
     /// The generator of the group.
     pub fn generator() -> Self {
         Self(G1Affine::generator())
-    }
-
-    /// Decodes `c48(P)`; accepts exactly one encoding for a point, and does not check the subgroup.
-    pub fn decode(bytes: &PointBytes) -> Result<Self, NotAPoint> {
-        let point = G1Affine::deserialize_compressed_unchecked(&bytes.0[..]).map_err(|_| NotAPoint)?;
-        let point = Self(point);
-        // The library decides what it tolerates; the spec wants one encoding for a point.
-        if point.encode() == *bytes { Ok(point) } else { Err(NotAPoint) }
     }
 
     /// `c48(P)`.
@@ -277,11 +273,6 @@ impl Point {
     /// Whether this is the neutral element.
     pub fn is_infinity(&self) -> bool {
         self.0.is_zero()
-    }
-
-    /// Whether the point is in the subgroup of order `r`.
-    pub fn is_in_subgroup(&self) -> bool {
-        self.0.is_in_correct_subgroup_assuming_on_curve()
     }
 }
 
@@ -343,7 +334,7 @@ impl AddAssign for Sum {
 
 /// A point of G2, in the subgroup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct G2Point(G2Affine);
+pub struct G2Point(pub(super) G2Affine);
 
 impl G2Point {
     /// The generator of the group.
@@ -355,22 +346,13 @@ impl G2Point {
     pub fn decode(bytes: &[u8; 96]) -> Result<Self, NotAPoint> {
         G2Affine::deserialize_compressed(&bytes[..]).map(Self).map_err(|_| NotAPoint)
     }
-}
 
-/// `e(a, [1]₂) = e(b, q)`, by one product of two Miller loops and one final exponentiation.
-pub fn pairings_agree(a: &Point, b: &Point, q: &G2Point) -> bool {
-    Bls12_381::multi_pairing([a.0, -b.0], [G2Affine::generator(), q.0]).is_zero()
-}
-
-/// `Σ scalars_i · points_i`.
-///
-/// # Panics
-/// If the two differ in length.
-pub fn msm(points: &[Point], scalars: &[Scalar]) -> Point {
-    assert_eq!(points.len(), scalars.len(), "one scalar a point");
-    let bases: Vec<G1Affine> = points.iter().map(|point| point.0).collect();
-    let scalars: Vec<Fr> = scalars.iter().map(|scalar| scalar.0).collect();
-    Point(G1Projective::msm_unchecked(&bases, &scalars).into_affine())
+    /// The reverse of [`G2Point::decode`].
+    pub fn encode(&self) -> [u8; 96] {
+        let mut bytes = [0; 96];
+        self.0.serialize_compressed(&mut bytes[..]).expect("a point of G2 has 96 bytes");
+        bytes
+    }
 }
 
 /// `ω = 7^((r−1)/256)`, a primitive 256th root of unity (spec §2).
