@@ -14,6 +14,16 @@ mod blst;
 mod ifma;
 #[cfg(target_arch = "x86_64")]
 mod ifma_batch;
+#[cfg(target_arch = "x86_64")]
+mod ifma_few;
+#[cfg(target_arch = "x86_64")]
+mod ifma_merge;
+#[cfg(target_arch = "x86_64")]
+mod ifma_mul;
+#[cfg(target_arch = "x86_64")]
+mod ifma_point;
+#[cfg(target_arch = "x86_64")]
+mod ifma_rounds;
 #[cfg(any(test, target_family = "wasm"))]
 mod portable;
 pub mod table;

@@ -292,6 +292,12 @@ impl Sum {
     /// The empty sum.
     pub const ZERO: Self = Self(G1Projective::ZERO);
 
+    /// The point `(x/z², y/z³)`, which must be on the curve; `z` is not zero.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn from_jacobian(x: Base, y: Base, z: Base) -> Self {
+        Self(G1Projective::new_unchecked(x.0, y.0, z.0))
+    }
+
     /// Twice this sum.
     pub fn double(&self) -> Self {
         Self(self.0.double())

@@ -19,6 +19,7 @@ use std::arch::x86_64::*;
 use std::sync::LazyLock;
 
 use super::ark::{BASE_LIMBS, Base};
+pub(super) use super::ifma_mul::products;
 
 /// Lanes of a vector.
 pub(super) const LANES: usize = 8;
@@ -52,10 +53,10 @@ pub(super) const fn multiple_of_p(k: u64) -> Packed {
 }
 
 /// `p` in radix `2^52`.
-const P: [u64; LIMBS] = repack(&super::ark::BASE_MODULUS);
+pub(super) const P: [u64; LIMBS] = repack(&super::ark::BASE_MODULUS);
 
 /// `−p^(−1) mod 2^52`, by Newton's iteration.
-const P_INVERSE_NEGATED: u64 = {
+pub(super) const P_INVERSE_NEGATED: u64 = {
     let (mut inverse, mut i) = (1u64, 0);
     while i < 6 {
         inverse = inverse.wrapping_mul(2u64.wrapping_sub(P[0].wrapping_mul(inverse)));
@@ -65,7 +66,7 @@ const P_INVERSE_NEGATED: u64 = {
 };
 
 /// Six limbs of 64 bits as eight of 52.
-const fn repack(limbs: &[u64; BASE_LIMBS]) -> [u64; LIMBS] {
+pub(super) const fn repack(limbs: &[u64; BASE_LIMBS]) -> [u64; LIMBS] {
     let mut out = [0; LIMBS];
     let mut i = 0;
     while i < LIMBS {
@@ -81,7 +82,7 @@ const fn repack(limbs: &[u64; BASE_LIMBS]) -> [u64; LIMBS] {
 }
 
 /// The reverse of [`repack`], for a value below `2^384`.
-fn unpack(limbs: &Packed) -> [u64; BASE_LIMBS] {
+pub(super) fn unpack(limbs: &Packed) -> [u64; BASE_LIMBS] {
     let mut out = [0; BASE_LIMBS];
     for (i, limb) in limbs.iter().enumerate() {
         let (at, shift) = (RADIX_BITS * i / 64, RADIX_BITS * i % 64);
@@ -93,6 +94,11 @@ fn unpack(limbs: &Packed) -> [u64; BASE_LIMBS] {
         }
     }
     out
+}
+
+/// The integer below `p` of a Montgomery form `a·2^384`, repacked: `a` itself.
+pub(super) fn repack_element(element: &Base) -> Packed {
+    repack(&(*element * Base::inverse_power_of_two(384)).montgomery_limbs())
 }
 
 /// A field element as the lanes take it.
@@ -143,7 +149,25 @@ pub(super) fn zero() -> Lanes {
 /// One in Montgomery form in every lane: `2^416 mod p`.
 #[target_feature(enable = "avx512f")]
 pub(super) fn one() -> Lanes {
-    pack(&Base::power_of_two(0)).map(|limb| splat(limb))
+    static ONE: LazyLock<Packed> = LazyLock::new(|| pack(&Base::ONE));
+    splat_all(&ONE)
+}
+
+/// The same element in every lane.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn splat_all(element: &Packed) -> Lanes {
+    std::array::from_fn(|i| splat(element[i]))
+}
+
+/// The least representative of each lane, for values below `2p`.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn least(a: &Lanes, p: &Packed) -> Lanes {
+    // a − p, whose highest limb is negative where that is below zero.
+    let reduced = carried(std::array::from_fn(|i| _mm512_sub_epi64(a[i], splat(p[i]))));
+    let below = _mm512_cmplt_epi64_mask(reduced[LIMBS - 1], _mm512_setzero_si512());
+    blend(below, &reduced, a)
 }
 
 /// Brings limbs of signed 64 bits whose sum is not negative below `2^52` each.
@@ -191,40 +215,8 @@ pub(super) fn blend(mask: __mmask8, a: &Lanes, b: &Lanes) -> Lanes {
 #[target_feature(enable = "avx512f,avx512ifma")]
 #[inline]
 pub(super) fn mul2(a: [&Lanes; 2], b: [&Lanes; 2]) -> [Lanes; 2] {
-    let n = splat(P_INVERSE_NEGATED);
-    let zero = _mm512_setzero_si512();
-    let mut t = [[zero; LIMBS + 1]; 2];
-    for b in b[0].iter().zip(b[1]).map(|(b0, b1)| [*b0, *b1]) {
-        // t += a·b_i
-        for j in 0..LIMBS {
-            for k in 0..2 {
-                t[k][j] = _mm512_madd52lo_epu64(t[k][j], a[k][j], b[k]);
-            }
-        }
-        // q = −t_0/p mod 2^52, so that t + q·p has a zero limb to shift out.
-        let q = [0, 1].map(|k| _mm512_madd52lo_epu64(zero, t[k][0], n));
-        for j in 0..LIMBS {
-            for k in 0..2 {
-                t[k][j] = _mm512_madd52lo_epu64(t[k][j], q[k], splat(P[j]));
-            }
-        }
-        let carry = [0, 1].map(|k| _mm512_srli_epi64::<52>(t[k][0]));
-        for j in 0..LIMBS {
-            for k in 0..2 {
-                t[k][j] = _mm512_madd52hi_epu64(t[k][j + 1], a[k][j], b[k]);
-            }
-        }
-        for j in 0..LIMBS {
-            for k in 0..2 {
-                t[k][j] = _mm512_madd52hi_epu64(t[k][j], q[k], splat(P[j]));
-            }
-        }
-        for k in 0..2 {
-            t[k][0] = _mm512_add_epi64(t[k][0], carry[k]);
-            t[k][LIMBS] = zero;
-        }
-    }
-    t.map(|t| carried(std::array::from_fn(|i| t[i])))
+    let [t, u] = products(a, b);
+    [carried(t), carried(u)]
 }
 
 /// One Montgomery product in each lane.
@@ -308,7 +300,7 @@ pub(super) fn spread(lanes: &Lanes) -> [Packed; LANES] {
 /// Lane `j` of the result is lane `j + N` of the operand, round about.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn rotate<const N: i32>(a: &Lanes) -> Lanes {
+pub(super) fn rotate<const N: i32>(a: &Lanes) -> Lanes {
     std::array::from_fn(|i| _mm512_alignr_epi64::<N>(a[i], a[i]))
 }
 

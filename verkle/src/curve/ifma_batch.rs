@@ -1,89 +1,124 @@
 //! The vector kernel: what `batch.rs` describes, eight additions at a time.
 //!
-//! Vectors go through a round in pairs, two interleaved multiplications at a time, so that there are two running
-//! products; one inversion serves both. Bounds of coordinates, in multiples of `p`, at the start of round `k` (from 0):
-//! `x < 2 + 3k`, `y < 2 + 2k` (a table entry is below 1). With at most 128 windows every product's operands stay far
-//! below the multiplier's `2^34 · p^2`; `mul` brings both below 2 at the end.
-//!
-//! Memory: [`Vector`], 2.6 KiB for eight terms, and four bytes for each digit: a chunk stays within a core's 1 MiB.
+//! A batch goes through two steps, each spread over the threads: the terms' own sums (`ifma_rounds.rs`), then each
+//! group's terms and base (`ifma_merge.rs`). Terms do not depend on each other, so a large batch takes them in the order
+//! of their slots: then the entries that it reads lie together, and a table line is read for many of them. A batch of few
+//! terms has no use for either (`ifma_few.rs`).
 #![allow(unsafe_code)]
 
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-
-use super::ark::{Base, Point};
-use super::batch::{Affine, add_in_place, in_chunks};
-use super::ifma::{
-    LANES, Lanes, Packed, add, blend, gather, invert, mul, mul2, multiple_of_p, one, pack, spread, sub, sub_both,
-    unpack_element, zero,
-};
+use super::ark::{Point, Sum};
+use super::batch::{Affine, in_chunks};
+use super::ifma::{LANES, Lanes, available, mul2, multiple_of_p, one, products, sub, sub_both};
+use super::ifma_merge::{self, Addition};
+use super::ifma_point::{Entry, enter, load_x, load_y, store};
 use super::table::{Table, Term};
-use super::{Sum, batch};
+use super::{ifma_few, ifma_rounds};
+use crate::parallel;
 
-/// Terms below which a chunk is summed up one by one: there a round's inversion costs more than it saves.
-const TERMS_MIN: usize = 12;
-
-/// A point in memory: coordinates in the lanes' form, below `2p`; two cache lines. Infinity is all zeros.
-#[derive(Clone, Copy)]
-#[repr(C, align(128))]
-pub(super) struct Entry {
-    x: Packed,
-    y: Packed,
-}
-
-impl Entry {
-    const INFINITY: Self = Self { x: [0; 8], y: [0; 8] };
-
-    pub(super) fn new(point: &Affine) -> Self {
-        Self { x: pack(&point.x), y: pack(&point.y) }
-    }
-
-    fn is_infinity(&self) -> bool {
-        self.x == [0; 8] && self.y == [0; 8]
-    }
-
-    fn affine(&self) -> Affine {
-        Affine { x: unpack_element(&self.x), y: unpack_element(&self.y) }
-    }
-}
-
-/// A digit in four bytes: 0 for the digit zero, else `(entry + 1) · 2 + sign`.
-fn encode_digit(digit: super::table::Digit) -> u32 {
-    digit.map_or(0, |(entry, negate)| (entry + 1) << 1 | negate as u32)
-}
-
-/// Eight terms on their way through the rounds.
-#[repr(align(64))]
-struct Vector {
-    x: Lanes,
-    y: Lanes,
-    /// Of this round's multiple.
-    multiple_y: Lanes,
-    /// `x2 − x1`, one in lanes that add nothing.
-    dx: Lanes,
-    /// The product of the differences before this one in its running product.
-    prefix: Lanes,
-    /// Lanes that add something in this round.
-    adds: u8,
-    /// Lanes that have met a digit other than zero.
-    started: u8,
-}
+/// Terms that go through the rounds together: more share an inversion, fewer stay in the cache.
+const CHUNK_TERMS: usize = 2048;
+/// Terms a thread below which rounds do not pay.
+const ROUNDS_TERMS_MIN: usize = 192;
+/// Terms from which on they are taken in the order of their slots.
+const SORTED_TERMS_MIN: usize = 32_768;
 
 /// `base + Σ terms` for each group. The table exists, so the machine has the instructions.
 pub(super) fn sums(table: &Table, entries: &[Entry], groups: &[(Point, &[Term])]) -> Vec<Point> {
-    assert!(super::ifma::available(), "a table of this kind was made on a machine with the instructions");
-    in_chunks(groups, |groups| {
-        let terms: usize = groups.iter().map(|(_, terms)| terms.len()).sum();
-        if terms < TERMS_MIN {
-            return one_by_one(table, entries, groups);
+    assert!(available(), "a table of this kind was made on a machine with the instructions");
+    let terms = groups.iter().map(|(_, terms)| terms.len()).sum::<usize>();
+    if terms < ROUNDS_TERMS_MIN * parallel::threads() {
+        // SAFETY: asserted above.
+        return in_chunks(groups, |groups| unsafe { ifma_few::sums(table, entries, groups) });
+    }
+    sums_by_rounds(table, entries, groups)
+}
+
+fn sums_by_rounds(table: &Table, entries: &[Entry], groups: &[(Point, &[Term])]) -> Vec<Point> {
+    let terms: Vec<Term> = groups.iter().flat_map(|(_, terms)| terms.iter().copied()).collect();
+    let sums = match terms.len() {
+        SORTED_TERMS_MIN.. => in_order_of_slots(&terms, |terms| term_sums(table, entries, terms)),
+        _ => term_sums(table, entries, &terms),
+    };
+    // Of each chunk of groups: theirs, and the sums of their terms.
+    let chunk_sums = sums.len().div_ceil(CHUNK_TERMS).next_multiple_of(parallel::threads());
+    let target = sums.len().div_ceil(chunk_sums);
+    let mut chunks = Vec::with_capacity(chunk_sums + 1);
+    let (mut rest, mut start, mut held) = (sums.as_slice(), 0, 0);
+    for (index, (_, terms)) in groups.iter().enumerate() {
+        held += terms.len();
+        if held >= target || index + 1 == groups.len() {
+            let (own, others) = rest.split_at(held);
+            chunks.push((&groups[start..=index], own));
+            (rest, start, held) = (others, index + 1, 0);
+        }
+    }
+    let merged = parallel::map(&chunks, |(groups, sums)| {
+        let bases: Vec<Point> = groups.iter().map(|(base, _)| *base).collect();
+        let counts: Vec<usize> = groups.iter().map(|(_, terms)| terms.len()).collect();
+        // SAFETY: whoever has such entries has asked for the instructions.
+        unsafe { ifma_merge::merge(&bases, &counts, sums) }
+    });
+    merged.concat()
+}
+
+/// The sum of each term, chunk by chunk.
+fn term_sums(table: &Table, entries: &[Entry], terms: &[Term]) -> Vec<Entry> {
+    let chunks = terms.len().div_ceil(CHUNK_TERMS).next_multiple_of(parallel::threads());
+    let chunks: Vec<&[Term]> = terms.chunks(terms.len().div_ceil(chunks).next_multiple_of(2 * LANES)).collect();
+    // SAFETY: whoever has such entries has asked for the instructions.
+    parallel::map(&chunks, |chunk| unsafe { ifma_rounds::term_sums(table, entries, chunk) }).concat()
+}
+
+/// The results of `work` on the terms sorted by slot, in the order of the terms as they came.
+fn in_order_of_slots(terms: &[Term], work: impl FnOnce(&[Term]) -> Vec<Entry>) -> Vec<Entry> {
+    let mut order: Vec<u32> = (0..terms.len() as u32).collect();
+    order.sort_by_key(|index| terms[*index as usize].slot());
+    let sorted: Vec<Term> = order.iter().map(|index| terms[*index as usize]).collect();
+    let mut results = vec![Entry::INFINITY; terms.len()];
+    for (index, result) in order.into_iter().zip(work(&sorted)) {
+        results[index as usize] = result;
+    }
+    results
+}
+
+/// A table's row: the multiples `m · 2^(wk) · base` for `m` in `1..=2^(w−1)`, window after window.
+pub(super) fn row(base: &Point, window_bits: usize, windows: usize) -> Vec<Entry> {
+    assert!(available(), "tables of this kind are for machines with the instructions");
+    let half = 1usize << (window_bits - 1);
+    // Every 2^j · base, of which the first `w` of each window are multiples that doubling the count would not reach.
+    let mut doublings = Vec::with_capacity(windows * window_bits);
+    let mut sum = Sum::from(*base);
+    for _ in 0..windows * window_bits {
+        doublings.push(sum);
+        sum = sum.double();
+    }
+    let powers = Sum::to_points(&doublings);
+    // SAFETY: asserted above.
+    let powers = unsafe { enter(powers.iter().map(Affine::from)) };
+    let mut entries = vec![Entry::INFINITY; windows * half];
+    for (window, powers) in entries.chunks_exact_mut(half).zip(powers.chunks_exact(window_bits)) {
+        for (j, power) in powers.iter().enumerate() {
+            window[(1 << j) - 1] = *power;
+        }
+    }
+    // m + i for i < m are the first m − 1 multiples plus the m-th, over all windows together.
+    let (mut additions, mut work) = (Vec::new(), Vec::new());
+    for count in (1..window_bits).map(|j| 1u32 << j) {
+        additions.clear();
+        for window in (0..windows as u32).map(|k| k * half as u32) {
+            let of = |i| Addition { sum: window + count + i, left: window + i, right: window + count - 1 };
+            additions.extend((0..count - 1).filter(|_| count < half as u32).map(of));
         }
         // SAFETY: asserted above.
-        unsafe { chunk_sums(table, entries, groups) }
-    })
+        let done = additions.is_empty() || unsafe { ifma_merge::add(&mut entries, &additions, &mut work) };
+        assert!(done, "different multiples of a point of prime order differ in x");
+    }
+    entries
 }
 
 /// The arithmetic of `additions` additions and nothing else: products of differences, their way back, the formulas.
 pub(super) fn bare_additions(entries: &[Entry], additions: usize) -> u64 {
-    assert!(super::ifma::available(), "a table of this kind was made on a machine with the instructions");
+    assert!(available(), "a table of this kind was made on a machine with the instructions");
     // SAFETY: asserted above.
     unsafe { bare_lanes(entries, additions) }
 }
@@ -91,11 +126,10 @@ pub(super) fn bare_additions(entries: &[Entry], additions: usize) -> u64 {
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn bare_lanes(entries: &[Entry], additions: usize) -> u64 {
     const VECTORS: usize = 16;
-    let lanes = |at: usize, coordinate: fn(&Entry) -> &Packed| {
-        // SAFETY: each pointer is to one packed coordinate.
-        unsafe { gather(std::array::from_fn(|lane| coordinate(&entries[8 * at + lane]).as_ptr())) }
+    let point = |at: usize| {
+        let lanes: [&Entry; LANES] = std::array::from_fn(|lane| &entries[8 * at + lane]);
+        (load_x(lanes), load_y(lanes))
     };
-    let point = |at| (lanes(at, |entry| &entry.x), lanes(at, |entry| &entry.y));
     let mut sums: [(Lanes, Lanes); VECTORS] = std::array::from_fn(point);
     let multiples: [(Lanes, Lanes); VECTORS] = std::array::from_fn(|at| point(at + VECTORS));
     let [k2, k4, k6] = [2, 4, 6].map(multiple_of_p);
@@ -110,274 +144,57 @@ fn bare_lanes(entries: &[Entry], additions: usize) -> u64 {
         inverse = mul2([&inverse[0], &inverse[1]], [&own[0], &own[1]]);
         let dy = [sub(&v0, &y0, &k4), sub(&v1, &y1, &k4)];
         let slope = mul2([&dy[0], &dy[1]], [&own[0], &own[1]]);
-        let square = mul2([&slope[0], &slope[1]], [&slope[0], &slope[1]]);
+        let square = products([&slope[0], &slope[1]], [&slope[0], &slope[1]]);
         let x3 = [sub_both(&square[0], &u0, &u0, &k4), sub_both(&square[1], &u1, &u1, &k4)];
         let run = [sub(&x0, &x3[0], &k6), sub(&x1, &x3[1], &k6)];
-        let rise = mul2([&slope[0], &slope[1]], [&run[0], &run[1]]);
+        let rise = products([&slope[0], &slope[1]], [&run[0], &run[1]]);
         sums[at] = (x3[0], sub(&rise[0], &v0, &k2));
         sums[at + 1] = (x3[1], sub(&rise[1], &v1, &k2));
     }
-    let mut out = [Entry::INFINITY; LANES];
     sums.iter().fold(0, |bits, (x, y)| {
-        store(x, y, &mut out);
-        bits ^ out[0].x[0] ^ out[7].y[0]
+        let sums = store(x, y);
+        bits ^ sums[0].x[0] ^ sums[7].y[0]
     })
 }
 
-/// For few terms: plain additions, then one inversion.
-fn one_by_one(table: &Table, entries: &[Entry], groups: &[(Point, &[Term])]) -> Vec<Point> {
-    let sum = |(base, terms): &(Point, &[Term])| {
-        let mut sum = Sum::from(*base);
-        for term in *terms {
-            table.digits(term, |_, digit| {
-                let Some((entry, negate)) = digit else { return };
-                let point = Point::from(entries[entry as usize].affine());
-                sum += if negate { -point } else { point };
-            });
-        }
-        sum
-    };
-    Sum::to_points(&groups.iter().map(sum).collect::<Vec<_>>())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::curve::{Kernel, PointBytes, Scalar};
+    use crate::key::SlotScalar;
+    use crate::setup;
 
-#[target_feature(enable = "avx512f,avx512ifma")]
-fn chunk_sums(table: &Table, entries: &[Entry], groups: &[(Point, &[Term])]) -> Vec<Point> {
-    let terms: Vec<&Term> = groups.iter().flat_map(|(_, terms)| terms.iter()).collect();
-    let mut sums = term_sums(table, entries, &terms).into_iter();
-    let mut items = Vec::with_capacity(terms.len() + groups.len());
-    let mut lengths = Vec::with_capacity(groups.len());
-    for (base, terms) in groups {
-        let before = items.len();
-        // A difference of zero has no sum: what is added up has no infinity in it.
-        items.extend(sums.by_ref().take(terms.len()).filter(|sum| !sum.is_infinity()));
-        let base = Affine::from(base);
-        items.extend((!base.is_infinity()).then(|| Entry::new(&base)));
-        lengths.push(items.len() - before);
-    }
-    add_up(items, lengths).iter().map(|entry| Point::from(entry.affine())).collect()
-}
-
-/// The sum of each term's multiples.
-#[target_feature(enable = "avx512f,avx512ifma")]
-fn term_sums(table: &Table, entries: &[Entry], terms: &[&Term]) -> Vec<Entry> {
-    let windows = table.windows();
-    // Vectors come in pairs; the last ones may have idle lanes.
-    let vectors = terms.len().div_ceil(2 * LANES) * 2;
-    let lanes = vectors * LANES;
-    let mut digits = vec![0u32; windows * lanes];
-    for (index, term) in terms.iter().enumerate() {
-        table.digits(term, |k, digit| digits[k * lanes + index] = encode_digit(digit));
-    }
-    let (zero, one) = (zero(), one());
-    let fresh = || Vector { x: zero, y: zero, multiple_y: zero, dx: one, prefix: one, adds: 0, started: 0 };
-    let mut vectors: Vec<Vector> = (0..vectors).map(|_| fresh()).collect();
-    for (k, round) in digits.chunks_exact(lanes).enumerate() {
-        if round.iter().all(|digit| *digit == 0) {
-            continue;
+    /// Both ways of this kernel, whatever the number of terms and threads, against the scalar kernel.
+    #[test]
+    fn few_terms_and_many_agree_with_the_scalar_kernel() {
+        if !available() {
+            eprintln!("skipped: this machine has no AVX-512 IFMA");
+            return;
         }
-        let (x_bound, y_bound) = (2 + 3 * k as u64, 2 + 2 * k as u64);
-        let (kx, ky) = (multiple_of_p(x_bound), multiple_of_p(y_bound));
-        let k_sum = multiple_of_p(x_bound + 1);
-        let kx_next = multiple_of_p(x_bound + 3);
-
-        let mut product = [one, one];
-        for (pair, digits) in vectors.chunks_exact_mut(2).zip(round.chunks_exact(2 * LANES)) {
-            for (vector, digits) in pair.iter_mut().zip(digits.chunks_exact(LANES)) {
-                begin(vector, entries, digits, &one, &kx);
-            }
-            (pair[0].prefix, pair[1].prefix) = (product[0], product[1]);
-            product = mul2([&product[0], &product[1]], [&pair[0].dx, &pair[1].dx]);
-        }
-        let both = invert(&mul(&product[0], &product[1]));
-        // Within a term no two points of an addition share an `x`: see `Table::digits`.
-        let both = both.expect("no addition within a term is exceptional");
-        let mut inverse = mul2([&both, &both], [&product[1], &product[0]]);
-        let mut next = digits_after(&digits, k, lanes).rchunks_exact(2 * LANES);
-        for pair in vectors.chunks_exact_mut(2).rev() {
-            // Spread between the multiplications: as one burst they would wait for each other.
-            let mut later = next.next().unwrap_or(&[]).chunks_exact(4);
-            let mut prefetch = || prefetch(entries, later.next().unwrap_or(&[]));
-            let [a, b] = pair else { unreachable!("vectors come in pairs") };
-            prefetch();
-            let inverse_dx = mul2([&inverse[0], &inverse[1]], [&a.prefix, &b.prefix]);
-            inverse = mul2([&inverse[0], &inverse[1]], [&a.dx, &b.dx]);
-            prefetch();
-            let dy = [sub(&a.multiple_y, &a.y, &ky), sub(&b.multiple_y, &b.y, &ky)];
-            let slope = mul2([&dy[0], &dy[1]], [&inverse_dx[0], &inverse_dx[1]]);
-            prefetch();
-            let square = mul2([&slope[0], &slope[1]], [&slope[0], &slope[1]]);
-            // x1 + x2 = 2·x1 + (x2 − x1); dx carries x_bound·p with it, so x2 is taken back out of it.
-            let x3 = [third_x(&square[0], a, &kx, &k_sum), third_x(&square[1], b, &kx, &k_sum)];
-            let run = [sub(&a.x, &x3[0], &kx_next), sub(&b.x, &x3[1], &kx_next)];
-            prefetch();
-            let rise = mul2([&slope[0], &slope[1]], [&run[0], &run[1]]);
-            let y3 = [sub(&rise[0], &a.y, &ky), sub(&rise[1], &b.y, &ky)];
-            for (vector, (x3, y3)) in pair.iter_mut().zip(x3.iter().zip(&y3)) {
-                vector.x = blend(vector.adds, &vector.x, x3);
-                vector.y = blend(vector.adds, &vector.y, y3);
+        let scalar = |i: usize| SlotScalar::node(&PointBytes([i as u8; 48]));
+        let wide = |i: usize| Scalar::from_u128(3).pow(1 << 40) * Scalar::from_u128(i as u128);
+        let own = |i: usize| match i % 7 {
+            0 => Term::new(i as u8, &scalar(i), &scalar(i)),
+            1 => Term::new(i as u8, &scalar(i), &SlotScalar::EMPTY),
+            2 => Term::of_scalar(i as u8, &wide(i)),
+            _ => Term::new((i / 3) as u8, &scalar(i), &scalar(i / 2)),
+        };
+        let terms: Vec<Term> = (0..700).map(own).collect();
+        let point = |i: usize| if i.is_multiple_of(3) { Point::INFINITY } else { setup::lagrange()[i % 256] };
+        for window_bits in [2, 4, 8, 9] {
+            let tables =
+                [Kernel::Scalar, Kernel::Ifma].map(|kernel| Table::new(setup::lagrange(), window_bits, kernel));
+            for (count, most) in [(1, 1), (2, 2), (3, 3), (5, 5), (8, 1), (17, 4), (600, 1), (700, 9), (700, 700)] {
+                let groups: Vec<(Point, &[Term])> =
+                    terms[..count].chunks(most).enumerate().map(|(i, terms)| (point(i), terms)).collect();
+                let expected = tables[0].sums(&groups);
+                let entries = tables[1].vector_entries();
+                // SAFETY: the machine has the instructions.
+                let few = unsafe { ifma_few::sums(&tables[1], entries, &groups) };
+                assert_eq!(few, expected, "{count} terms, windows of {window_bits} bits, few");
+                let many = sums_by_rounds(&tables[1], entries, &groups);
+                assert_eq!(many, expected, "{count} terms, windows of {window_bits} bits, many");
             }
         }
     }
-    let mut sums = vec![Entry::INFINITY; lanes];
-    for (vector, sums) in vectors.iter().zip(sums.chunks_exact_mut(LANES)) {
-        let [x, y] = mul2([&vector.x, &vector.y], [&one, &one]);
-        store(&x, &y, sums);
-    }
-    sums.truncate(terms.len());
-    sums
-}
-
-/// Loads a vector's multiples of this round: lanes that have not started take them as they are, the others want
-/// `x2 − x1`.
-#[target_feature(enable = "avx512f,avx512ifma")]
-#[inline]
-fn begin(vector: &mut Vector, entries: &[Entry], digits: &[u32], one: &Lanes, kx: &Packed) {
-    let (mut some, mut negate) = (0u8, 0u8);
-    let mut at = [0usize; LANES];
-    for (lane, digit) in digits.iter().enumerate() {
-        some |= ((*digit != 0) as u8) << lane;
-        negate |= ((digit & 1) as u8) << lane;
-        at[lane] = (digit >> 1).saturating_sub(1) as usize;
-    }
-    let entry = at.map(|at| &entries[at]);
-    // SAFETY: each pointer is to one packed coordinate.
-    let (x, y) = unsafe { (gather(entry.map(|e| e.x.as_ptr())), gather(entry.map(|e| e.y.as_ptr()))) };
-    let y = blend(negate, &y, &sub(&zero(), &y, &multiple_of_p(1)));
-    let sets = some & !vector.started;
-    vector.adds = some & vector.started;
-    vector.started |= some;
-    vector.x = blend(sets, &vector.x, &x);
-    vector.y = blend(sets, &vector.y, &y);
-    vector.multiple_y = y;
-    vector.dx = blend(vector.adds, one, &sub(&x, &vector.x, kx));
-}
-
-/// `x3 = λ² − x1 − x2`, with `x2 = dx + x1 − kx`: `λ² − 2·x1 − dx + kx`, which is below `2 + 1 + x_bound`.
-#[target_feature(enable = "avx512f,avx512ifma")]
-#[inline]
-fn third_x(square: &Lanes, vector: &Vector, kx: &Packed, k_sum: &Packed) -> Lanes {
-    // dx = x2 − x1 + kx ⇒ −x1 − x2 + k_sum = −2·x1 − dx + kx + k_sum
-    let constant: Packed = std::array::from_fn(|i| kx[i] + k_sum[i]);
-    sub_both(square, &add(&vector.x, &vector.x), &vector.dx, &constant)
-}
-
-fn digits_after(digits: &[u32], round: usize, lanes: usize) -> &[u32] {
-    digits.get((round + 1) * lanes..(round + 2) * lanes).unwrap_or(&[])
-}
-
-/// Asks for the entries of these digits, which the next round will load.
-#[inline]
-fn prefetch(entries: &[Entry], digits: &[u32]) {
-    for digit in digits {
-        let entry = &raw const entries[(digit >> 1).saturating_sub(1) as usize];
-        // SAFETY: a prefetch reads nothing, and both lines are the entry's.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(entry.cast());
-            _mm_prefetch::<_MM_HINT_T1>(entry.cast::<i8>().add(64));
-        }
-    }
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn store(x: &Lanes, y: &Lanes, entries: &mut [Entry]) {
-    let (x, y) = (spread(x), spread(y));
-    for (lane, entry) in entries.iter_mut().enumerate() {
-        *entry = Entry { x: x[lane], y: y[lane] };
-    }
-}
-
-/// The sum of each list (`items`, list after list), pair by pair, all lists together. Complete: pairs that the vector
-/// additions cannot take make the rest of this chunk go the scalar way, a few times the cost.
-#[target_feature(enable = "avx512f,avx512ifma")]
-fn add_up(mut items: Vec<Entry>, mut lengths: Vec<usize>) -> Vec<Entry> {
-    let (mut left, mut right) = (Vec::new(), Vec::new());
-    while lengths.iter().any(|length| *length > 1) {
-        left.clear();
-        right.clear();
-        let mut rest = items.as_slice();
-        for length in &lengths {
-            let (list, others) = rest.split_at(*length);
-            rest = others;
-            for pair in list.chunks_exact(2) {
-                left.push(pair[0]);
-                right.push(pair[1]);
-            }
-        }
-        if !add_pairs(&mut left, &right) {
-            return add_up_completely(&items, &lengths);
-        }
-        // Behind the sums of a list stays its odd item.
-        let (mut sums, mut kept, mut from) = (left.iter(), 0, 0);
-        for length in &mut lengths {
-            let pairs = *length / 2;
-            for sum in sums.by_ref().take(pairs) {
-                items[kept] = *sum;
-                kept += 1;
-            }
-            if *length % 2 == 1 {
-                items[kept] = items[from + *length - 1];
-                kept += 1;
-            }
-            from += *length;
-            *length = length.div_ceil(2);
-        }
-        items.truncate(kept);
-    }
-    let mut items = items.into_iter();
-    lengths.iter().map(|length| items.by_ref().take(*length).next().unwrap_or(Entry::INFINITY)).collect()
-}
-
-fn add_up_completely(items: &[Entry], lengths: &[usize]) -> Vec<Entry> {
-    let mut rest = items.iter();
-    let lists = lengths.iter().map(|length| rest.by_ref().take(*length).map(Entry::affine).collect());
-    batch::add_up(lists.collect()).iter().map(Entry::new).collect()
-}
-
-/// `left_i += right_i`; false, and `left` is unspecified, if two points of a pair share an `x` or one is infinity.
-#[target_feature(enable = "avx512f,avx512ifma")]
-fn add_pairs(left: &mut [Entry], right: &[Entry]) -> bool {
-    if left.len() < LANES {
-        let mut sums: Vec<Affine> = left.iter().map(Entry::affine).collect();
-        let right: Vec<Affine> = right.iter().map(Entry::affine).collect();
-        add_in_place(&mut sums, &right, &mut Vec::<Base>::new());
-        for (place, sum) in left.iter_mut().zip(&sums) {
-            *place = Entry::new(sum);
-        }
-        return sums.iter().all(|sum| !sum.is_infinity());
-    }
-    let one = one();
-    let (k2, k4, k6) = (multiple_of_p(2), multiple_of_p(4), multiple_of_p(6));
-    // The last vector reaches back over lanes that the one before it has had, and leaves those alone.
-    let last = left.len() - LANES;
-    let starts: Vec<usize> = (0..left.len()).step_by(LANES).map(|start| start.min(last)).collect();
-    let idle = |index: usize| if index + 1 == starts.len() { index * LANES - starts[index] } else { 0 };
-    let load = |entries: &[Entry], start: usize| {
-        let lanes: [&Entry; LANES] = std::array::from_fn(|lane| &entries[start + lane]);
-        // SAFETY: each pointer is to one packed coordinate.
-        unsafe { (gather(lanes.map(|e| e.x.as_ptr())), gather(lanes.map(|e| e.y.as_ptr()))) }
-    };
-    let mut work: Vec<(Lanes, Lanes)> = Vec::with_capacity(starts.len());
-    let mut product = one;
-    for (index, start) in starts.iter().enumerate() {
-        let dx = sub(&load(right, *start).0, &load(left, *start).0, &k2);
-        let dx = blend(((1u16 << idle(index)) - 1) as u8, &dx, &one);
-        work.push((dx, product));
-        product = mul(&product, &dx);
-    }
-    let Some(mut inverse) = invert(&product) else { return false };
-    for (index, (start, (dx, prefix))) in starts.iter().zip(&work).enumerate().rev() {
-        let ((x1, y1), (x2, y2)) = (load(left, *start), load(right, *start));
-        let [inverse_dx, rest] = mul2([&inverse, &inverse], [prefix, dx]);
-        inverse = rest;
-        let slope = mul(&sub(&y2, &y1, &k2), &inverse_dx);
-        let x3 = sub_both(&mul(&slope, &slope), &x1, &x2, &k4);
-        let y3 = sub(&mul(&slope, &sub(&x1, &x3, &k6)), &y1, &k2);
-        let [x3, y3] = mul2([&x3, &y3], [&one, &one]);
-        let mut sums = [Entry::INFINITY; LANES];
-        store(&x3, &y3, &mut sums);
-        let idle = idle(index);
-        left[start + idle..start + LANES].copy_from_slice(&sums[idle..]);
-    }
-    true
 }

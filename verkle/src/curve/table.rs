@@ -36,6 +36,19 @@ impl Term {
         Self { slot, negative, magnitude }
     }
 
+    pub(super) fn slot(&self) -> u8 {
+        self.slot
+    }
+
+    pub(super) fn is_negative(&self) -> bool {
+        self.negative
+    }
+
+    /// The magnitude in little-endian limbs.
+    pub(super) fn magnitude(&self) -> &[u64; 4] {
+        &self.magnitude
+    }
+
     /// `scalar · base_slot`.
     pub fn of_scalar(slot: u8, scalar: &Scalar) -> Self {
         let (negative, magnitude) = scalar.signed_limbs();
@@ -53,7 +66,7 @@ pub struct Table {
 enum Entries {
     Scalar(Vec<Affine>),
     #[cfg(target_arch = "x86_64")]
-    Ifma(Vec<super::ifma_batch::Entry>),
+    Ifma(Vec<super::ifma_point::Entry>),
 }
 
 /// Where a term's multiple of one window stands: the entry and whether it is to be negated; `None` for the digit zero.
@@ -64,15 +77,11 @@ impl Table {
     /// machine has.
     pub fn new(bases: &[Point], window_bits: u8, kernel: Kernel) -> Self {
         let window_bits = window_bits as usize;
+        let windows = windows(window_bits);
         let entries = match kernel {
-            Kernel::Scalar => Entries::Scalar(gathered(parallel::map(bases, |base| row(base, window_bits)))),
+            Kernel::Scalar => Entries::Scalar(rows(bases, |base| row(base, window_bits))),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Ifma => {
-                let packed = |base: &Point| -> Vec<_> {
-                    row(base, window_bits).iter().map(super::ifma_batch::Entry::new).collect()
-                };
-                Entries::Ifma(gathered(parallel::map(bases, packed)))
-            }
+            Kernel::Ifma => Entries::Ifma(rows(bases, |base| super::ifma_batch::row(base, window_bits, windows))),
         };
         Self { window_bits, entries }
     }
@@ -95,6 +104,15 @@ impl Table {
         }
     }
 
+    /// The entries of a table for the vector kernel.
+    #[cfg(all(test, target_arch = "x86_64"))]
+    pub(super) fn vector_entries(&self) -> &[super::ifma_point::Entry] {
+        match &self.entries {
+            Entries::Ifma(entries) => entries,
+            Entries::Scalar(_) => panic!("a table for the scalar kernel"),
+        }
+    }
+
     /// See [`crate::Committer::bare_additions`].
     pub(crate) fn bare_additions(&self, additions: usize) -> u64 {
         match &self.entries {
@@ -102,6 +120,11 @@ impl Table {
             #[cfg(target_arch = "x86_64")]
             Entries::Ifma(entries) => super::ifma_batch::bare_additions(entries, additions),
         }
+    }
+
+    /// Bits of a window.
+    pub(super) fn window_bits(&self) -> usize {
+        self.window_bits
     }
 
     /// Windows of a term.
@@ -133,13 +156,17 @@ impl Table {
     }
 }
 
-/// All rows in one piece of memory, in huge pages where the system gives them: entries are read at random, and with
-/// small pages nearly each of them would be looked up in the page table first.
-fn gathered<T: Copy>(rows: Vec<Vec<T>>) -> Vec<T> {
-    let mut entries: Vec<T> = Vec::with_capacity(rows.iter().map(Vec::len).sum());
+/// The bases' rows, one after the other in one piece of memory, in huge pages where the system gives them: entries are
+/// read at random, and with small pages nearly each of them would be looked up in the page table first.
+fn rows<T: Copy + Send + Sync>(bases: &[Point], row: impl Fn(&Point) -> Vec<T> + Sync + Send) -> Vec<T> {
+    let Some((first, others)) = bases.split_first() else { return Vec::new() };
+    let first = row(first);
+    let mut entries: Vec<T> = Vec::with_capacity(first.len() * bases.len());
     advise_huge_pages(entries.spare_capacity_mut());
-    for row in rows {
-        entries.extend_from_slice(&row);
+    entries.extend_from_slice(&first);
+    // Some rows at a time, so that not everything is in memory twice.
+    for bases in others.chunks(8 * parallel::threads()) {
+        parallel::map(bases, &row).iter().for_each(|row| entries.extend_from_slice(row));
     }
     entries
 }
@@ -240,7 +267,7 @@ mod tests {
                     });
                     let product = Sum::of_product(&bases[3], &scalar).to_point();
                     // Alone, and among so many that the rounds are gone through.
-                    for (negative, count) in [(false, 1), (true, 1), (false, 40), (true, 40)] {
+                    for (negative, count) in [(false, 1), (true, 1), (false, 400), (true, 400)] {
                         let term = [Term { slot: 3, negative, magnitude }];
                         let sums = table.sums(&vec![(Point::INFINITY, &term[..]); count]);
                         let expected = if negative { -product } else { product };
