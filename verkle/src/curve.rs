@@ -12,18 +12,6 @@ pub(crate) mod batch;
 mod blst;
 #[cfg(target_arch = "x86_64")]
 mod ifma;
-#[cfg(target_arch = "x86_64")]
-mod ifma_batch;
-#[cfg(target_arch = "x86_64")]
-mod ifma_few;
-#[cfg(target_arch = "x86_64")]
-mod ifma_merge;
-#[cfg(target_arch = "x86_64")]
-mod ifma_mul;
-#[cfg(target_arch = "x86_64")]
-mod ifma_point;
-#[cfg(target_arch = "x86_64")]
-mod ifma_rounds;
 #[cfg(any(test, target_family = "wasm"))]
 mod portable;
 pub mod table;

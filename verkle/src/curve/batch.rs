@@ -11,7 +11,7 @@
 //! exceptional ([`Table::digits`]); adding up may meet equal points, opposite points and infinity (an attacker can
 //! arrange that), and handles them at a bounded cost a pair.
 //!
-//! This file holds what the kernels share and the scalar kernel; `ifma_batch.rs` does the same eight lanes wide.
+//! This file holds what the kernels share and the scalar kernel; `ifma/` does the same eight lanes wide.
 
 use std::ops::Range;
 

@@ -66,7 +66,7 @@ pub struct Table {
 enum Entries {
     Scalar(Vec<Affine>),
     #[cfg(target_arch = "x86_64")]
-    Ifma(Vec<super::ifma_point::Entry>),
+    Ifma(Vec<super::ifma::Entry>),
 }
 
 /// Where a term's multiple of one window stands: the entry and whether it is to be negated; `None` for the digit zero.
@@ -81,7 +81,7 @@ impl Table {
         let entries = match kernel {
             Kernel::Scalar => Entries::Scalar(rows(bases, |base| row(base, window_bits))),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Ifma => Entries::Ifma(rows(bases, |base| super::ifma_batch::row(base, window_bits, windows))),
+            Kernel::Ifma => Entries::Ifma(rows(bases, |base| super::ifma::row(base, window_bits, windows))),
         };
         Self { window_bits, entries }
     }
@@ -100,13 +100,13 @@ impl Table {
         match &self.entries {
             Entries::Scalar(entries) => super::batch::sums(self, entries, groups),
             #[cfg(target_arch = "x86_64")]
-            Entries::Ifma(entries) => super::ifma_batch::sums(self, entries, groups),
+            Entries::Ifma(entries) => super::ifma::sums(self, entries, groups),
         }
     }
 
     /// The entries of a table for the vector kernel.
     #[cfg(all(test, target_arch = "x86_64"))]
-    pub(super) fn vector_entries(&self) -> &[super::ifma_point::Entry] {
+    pub(super) fn vector_entries(&self) -> &[super::ifma::Entry] {
         match &self.entries {
             Entries::Ifma(entries) => entries,
             Entries::Scalar(_) => panic!("a table for the scalar kernel"),
@@ -118,7 +118,7 @@ impl Table {
         match &self.entries {
             Entries::Scalar(entries) => super::batch::bare_additions(entries, additions),
             #[cfg(target_arch = "x86_64")]
-            Entries::Ifma(entries) => super::ifma_batch::bare_additions(entries, additions),
+            Entries::Ifma(entries) => super::ifma::bare_additions(entries, additions),
         }
     }
 

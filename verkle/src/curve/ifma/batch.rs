@@ -1,18 +1,18 @@
-//! The vector kernel: what `batch.rs` describes, eight additions at a time.
+//! The vector kernel: what `curve/batch.rs` describes, eight additions at a time.
 //!
-//! A batch goes through two steps, each spread over the threads: the terms' own sums (`ifma_rounds.rs`), then each
-//! group's terms and base (`ifma_merge.rs`). Terms do not depend on each other, so a large batch takes them in the order
+//! A batch goes through two steps, each spread over the threads: the terms' own sums (`rounds.rs`), then each
+//! group's terms and base (`merge.rs`). Terms do not depend on each other, so a large batch takes them in the order
 //! of their slots: then the entries that it reads lie together, and a table line is read for many of them. A batch of few
-//! terms has no use for either (`ifma_few.rs`).
+//! terms has no use for either (`few.rs`).
 #![allow(unsafe_code)]
 
-use super::ark::{Point, Sum};
-use super::batch::{Affine, in_chunks};
-use super::ifma::{LANES, Lanes, available, mul2, multiple_of_p, one, products, sub, sub_both};
-use super::ifma_merge::{self, Addition};
-use super::ifma_point::{Entry, enter, load_x, load_y, store};
-use super::table::{Table, Term};
-use super::{ifma_few, ifma_rounds};
+use super::field::{LANES, Lanes, available, mul2, multiple_of_p, one, products, sub, sub_both};
+use super::merge::{self, Addition};
+use super::point::{Entry, enter, load_x, load_y, store};
+use super::{few, rounds};
+use crate::curve::ark::{Point, Sum};
+use crate::curve::batch::{Affine, in_chunks};
+use crate::curve::table::{Table, Term};
 use crate::parallel;
 
 /// Terms that go through the rounds together: more share an inversion, fewer stay in the cache.
@@ -23,12 +23,12 @@ const ROUNDS_TERMS_MIN: usize = 192;
 const SORTED_TERMS_MIN: usize = 32_768;
 
 /// `base + Σ terms` for each group. The table exists, so the machine has the instructions.
-pub(super) fn sums(table: &Table, entries: &[Entry], groups: &[(Point, &[Term])]) -> Vec<Point> {
+pub(in crate::curve) fn sums(table: &Table, entries: &[Entry], groups: &[(Point, &[Term])]) -> Vec<Point> {
     assert!(available(), "a table of this kind was made on a machine with the instructions");
     let terms = groups.iter().map(|(_, terms)| terms.len()).sum::<usize>();
     if terms < ROUNDS_TERMS_MIN * parallel::threads() {
         // SAFETY: asserted above.
-        return in_chunks(groups, |groups| unsafe { ifma_few::sums(table, entries, groups) });
+        return in_chunks(groups, |groups| unsafe { few::sums(table, entries, groups) });
     }
     sums_by_rounds(table, entries, groups)
 }
@@ -56,7 +56,7 @@ fn sums_by_rounds(table: &Table, entries: &[Entry], groups: &[(Point, &[Term])])
         let bases: Vec<Point> = groups.iter().map(|(base, _)| *base).collect();
         let counts: Vec<usize> = groups.iter().map(|(_, terms)| terms.len()).collect();
         // SAFETY: whoever has such entries has asked for the instructions.
-        unsafe { ifma_merge::merge(&bases, &counts, sums) }
+        unsafe { merge::merge(&bases, &counts, sums) }
     });
     merged.concat()
 }
@@ -66,7 +66,7 @@ fn term_sums(table: &Table, entries: &[Entry], terms: &[Term]) -> Vec<Entry> {
     let chunks = terms.len().div_ceil(CHUNK_TERMS).next_multiple_of(parallel::threads());
     let chunks: Vec<&[Term]> = terms.chunks(terms.len().div_ceil(chunks).next_multiple_of(2 * LANES)).collect();
     // SAFETY: whoever has such entries has asked for the instructions.
-    parallel::map(&chunks, |chunk| unsafe { ifma_rounds::term_sums(table, entries, chunk) }).concat()
+    parallel::map(&chunks, |chunk| unsafe { rounds::term_sums(table, entries, chunk) }).concat()
 }
 
 /// The results of `work` on the terms sorted by slot, in the order of the terms as they came.
@@ -82,7 +82,7 @@ fn in_order_of_slots(terms: &[Term], work: impl FnOnce(&[Term]) -> Vec<Entry>) -
 }
 
 /// A table's row: the multiples `m · 2^(wk) · base` for `m` in `1..=2^(w−1)`, window after window.
-pub(super) fn row(base: &Point, window_bits: usize, windows: usize) -> Vec<Entry> {
+pub(in crate::curve) fn row(base: &Point, window_bits: usize, windows: usize) -> Vec<Entry> {
     assert!(available(), "tables of this kind are for machines with the instructions");
     let half = 1usize << (window_bits - 1);
     // Every 2^j · base, of which the first `w` of each window are multiples that doubling the count would not reach.
@@ -110,14 +110,14 @@ pub(super) fn row(base: &Point, window_bits: usize, windows: usize) -> Vec<Entry
             additions.extend((0..count - 1).filter(|_| count < half as u32).map(of));
         }
         // SAFETY: asserted above.
-        let done = additions.is_empty() || unsafe { ifma_merge::add(&mut entries, &additions, &mut work) };
+        let done = additions.is_empty() || unsafe { merge::add(&mut entries, &additions, &mut work) };
         assert!(done, "different multiples of a point of prime order differ in x");
     }
     entries
 }
 
 /// The arithmetic of `additions` additions and nothing else: products of differences, their way back, the formulas.
-pub(super) fn bare_additions(entries: &[Entry], additions: usize) -> u64 {
+pub(in crate::curve) fn bare_additions(entries: &[Entry], additions: usize) -> u64 {
     assert!(available(), "a table of this kind was made on a machine with the instructions");
     // SAFETY: asserted above.
     unsafe { bare_lanes(entries, additions) }
@@ -190,7 +190,7 @@ mod tests {
                 let expected = tables[0].sums(&groups);
                 let entries = tables[1].vector_entries();
                 // SAFETY: the machine has the instructions.
-                let few = unsafe { ifma_few::sums(&tables[1], entries, &groups) };
+                let few = unsafe { few::sums(&tables[1], entries, &groups) };
                 assert_eq!(few, expected, "{count} terms, windows of {window_bits} bits, few");
                 let many = sums_by_rounds(&tables[1], entries, &groups);
                 assert_eq!(many, expected, "{count} terms, windows of {window_bits} bits, many");

@@ -10,14 +10,14 @@
 //! apart by a mask. Adding up a group's terms and its base may be exceptional and is left to the library's complete
 //! addition.
 
-use super::ark::{Base, Point, Sum};
-use super::ifma::{
+use super::field::{
     LANES, Lanes, add, blend, least, mul2, multiple_of_p, one, products, rotate, splat_all, spread, sub, sub_both,
     unpack, zero,
 };
-use super::ifma_point::{Entry, LEAVE, load_x, load_y};
-use super::ifma_rounds::{Digits, recode};
-use super::table::{Table, Term};
+use super::point::{Entry, LEAVE, load_x, load_y};
+use super::rounds::{Digits, recode};
+use crate::curve::ark::{Base, Point, Sum};
+use crate::curve::table::{Table, Term};
 
 /// Eight sums. Bounds, in multiples of `p`: `x < 8`, `y < 4`, the others below 2.
 struct Sums {

@@ -3,16 +3,16 @@
 
 use std::sync::LazyLock;
 
-use super::ark::{Base, Point};
-use super::batch::Affine;
-use super::ifma::{
+use super::field::{
     LANES, Lanes, Packed, gather, least, mul2, multiple_of_p, repack, repack_element, splat_all, spread, unpack,
 };
+use crate::curve::ark::{Base, Point};
+use crate::curve::batch::Affine;
 
 /// A point in memory: coordinates in the lanes' form, below `2p`; two cache lines. Infinity is all zeros.
 #[derive(Clone, Copy)]
 #[repr(C, align(128))]
-pub(super) struct Entry {
+pub(in crate::curve) struct Entry {
     pub(super) x: Packed,
     pub(super) y: Packed,
 }

@@ -13,9 +13,9 @@
 
 use std::arch::x86_64::*;
 
-use super::ifma::{LANES, Lanes, Packed, add, blend, invert, mul2, multiple_of_p, one, products, sub, sub_both, zero};
-use super::ifma_point::{Entry, load_x, load_y, store};
-use super::table::{Table, Term};
+use super::field::{LANES, Lanes, Packed, add, blend, invert, mul2, multiple_of_p, one, products, sub, sub_both, zero};
+use super::point::{Entry, load_x, load_y, store};
+use crate::curve::table::{Table, Term};
 
 /// Where the multiples of eight terms stand in the table, for one window.
 #[derive(Clone, Copy, Default)]

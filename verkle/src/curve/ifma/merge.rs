@@ -1,10 +1,10 @@
 //! Sums of lists of points, eight additions at a time and all lists together: half of each list is added to the other
 //! half until one point is left.
 
-use super::batch::Affine;
-use super::ifma::{LANES, Lanes, blend, invert, mul2, multiple_of_p, one, products, sub, sub_both};
-use super::ifma_point::{Entry, enter, leave, load_x, load_y, store};
-use super::{Point, batch};
+use super::field::{LANES, Lanes, blend, invert, mul2, multiple_of_p, one, products, sub, sub_both};
+use super::point::{Entry, enter, leave, load_x, load_y, store};
+use crate::curve::batch::Affine;
+use crate::curve::{Point, batch};
 
 /// An addition by the places of its operands: `items[sum] = items[left] + items[right]`.
 #[derive(Clone, Copy)]

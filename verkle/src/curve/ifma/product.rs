@@ -1,4 +1,4 @@
-//! The multiplication of `ifma.rs`, in assembly: two independent Montgomery products, interleaved.
+//! The multiplication of `field.rs`, in assembly: two independent Montgomery products, interleaved.
 //!
 //! For each limb `b_i`, with `n = −p^(−1) mod 2^52`:
 //!
@@ -8,14 +8,14 @@
 //!
 //! The sixteen limbs of both `t` stay in registers and change their names from one step to the next, which is the
 //! division; `a` and `p` are read where they lie. A compiler keeps `a` in registers, too, has not enough of them, and
-//! needs half as long again for moving them about; `ifma::mul` is the same in intrinsics, and the tests compare the two.
+//! needs half as long again for moving them about; `field::mul` is the same in intrinsics, and the tests compare the two.
 
 #![allow(unsafe_code)]
 
 use std::arch::asm;
 use std::arch::x86_64::_mm512_setzero_si512;
 
-use super::ifma::{LIMBS, Lanes, P, P_INVERSE_NEGATED};
+use super::field::{LIMBS, Lanes, P, P_INVERSE_NEGATED};
 
 /// `p`, then `−p^(−1) mod 2^52`.
 static CONSTANTS: [u64; LIMBS + 1] = {
