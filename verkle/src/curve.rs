@@ -10,6 +10,7 @@ mod ark;
 pub(crate) mod batch;
 #[cfg(not(target_family = "wasm"))]
 mod blst;
+mod bucket;
 #[cfg(target_arch = "x86_64")]
 mod ifma;
 #[cfg(any(test, target_family = "wasm"))]
@@ -22,6 +23,7 @@ pub use ark::{G2Point, Point, Scalar, Sum, lagrange_basis, root_of_unity_256};
 pub use batch::Kernel;
 #[cfg(not(target_family = "wasm"))]
 use blst as judge;
+pub use bucket::weighted_sum;
 pub use judge::{G2Lines, msm, pairings_agree};
 #[cfg(target_family = "wasm")]
 use portable as judge;

@@ -8,10 +8,11 @@
 
 use super::field::{LANES, Lanes, available, mul2, multiple_of_p, one, products, sub, sub_both};
 use super::merge::{self, Addition};
-use super::point::{Entry, enter, load_x, load_y, store};
+use super::point::{Entry, enter, leave, load_x, load_y, store};
 use super::{few, rounds};
 use crate::curve::ark::{Point, Sum};
 use crate::curve::batch::{Affine, in_chunks};
+use crate::curve::bucket::Item;
 use crate::curve::table::{Table, Term};
 use crate::parallel;
 
@@ -79,6 +80,31 @@ fn in_order_of_slots(terms: &[Term], work: impl FnOnce(&[Term]) -> Vec<Entry>) -
         results[index as usize] = result;
     }
     results
+}
+
+/// What the bucket method needs of the kernel.
+impl Item for Entry {
+    fn enter(points: &[Affine]) -> Vec<Self> {
+        assert!(available(), "entries are for machines with the instructions");
+        // SAFETY: asserted above.
+        unsafe { enter(points.iter().copied()) }
+    }
+
+    fn leave(items: &[Self]) -> Vec<Point> {
+        assert!(available(), "entries are for machines with the instructions");
+        // SAFETY: asserted above.
+        unsafe { leave(items) }
+    }
+
+    fn is_infinity(&self) -> bool {
+        self.is_infinity()
+    }
+
+    fn add_up(items: Vec<Self>, lengths: Vec<usize>) -> Vec<Self> {
+        assert!(available(), "entries are for machines with the instructions");
+        // SAFETY: asserted above.
+        unsafe { merge::add_up(items, lengths) }
+    }
 }
 
 /// A table's row: the multiples `m · 2^(wk) · base` for `m` in `1..=2^(w−1)`, window after window.
