@@ -140,13 +140,14 @@ impl Committer {
         sum.to_point()
     }
 
-    /// Carries out this many bare additions on all threads: the formulas alone, by the same kernel, on points that stay
-    /// in the cache. The floor that benchmarks hold [`Committer::commit`] against; the sum is of no use but that nothing
-    /// is optimised away.
-    pub fn bare_additions(&self, additions: usize) -> u64 {
+    /// Carries out this many bare additions on all threads: the formulas alone, by the same kernel, on points that stay in
+    /// the cache or, `cold`, on points from all over the table. The floor that benchmarks hold [`Committer::commit`]
+    /// against; the sum is of no use but that nothing is optimised away.
+    pub fn bare_additions(&self, additions: usize, cold: bool) -> u64 {
         let share = additions.div_ceil(crate::parallel::threads());
         let shares = vec![share; crate::parallel::threads()];
-        crate::parallel::map(&shares, |share| self.table().bare_additions(*share)).iter().fold(0, |a, b| a ^ b)
+        let work = |share: &usize| self.table().bare_additions(*share, cold);
+        crate::parallel::map(&shares, work).iter().fold(0, |a, b| a ^ b)
     }
 
     fn table(&self) -> &Table {

@@ -155,6 +155,10 @@ impl Base {
         Self(self.0.square())
     }
 
+    pub(super) fn inverse(&self) -> Option<Self> {
+        self.0.inverse().map(Self)
+    }
+
     /// Inverts every element in place with one inversion; zeros stay.
     pub(super) fn invert_all(elements: &mut [Self]) {
         // (prefix products) · (inverse of all) · (suffix products)
@@ -164,7 +168,7 @@ impl Base {
             prefix.push(product);
             product = product * *element;
         }
-        let Some(mut inverse) = product.0.inverse().map(Self) else { return };
+        let Some(mut inverse) = product.inverse() else { return };
         for element in elements.iter_mut().rev().filter(|element| !element.is_zero()) {
             let before = prefix.pop().expect("one prefix an element");
             (*element, inverse) = (before * inverse, inverse * *element);
@@ -181,10 +185,6 @@ impl Base {
 
     pub(super) fn inverse_power_of_two(exponent: u64) -> Self {
         Self(Self::power_of_two(exponent).0.inverse().expect("a power of two is not zero"))
-    }
-
-    pub(super) fn inverse(&self) -> Option<Self> {
-        self.0.inverse().map(Self)
     }
 }
 

@@ -16,7 +16,7 @@
 use std::ops::Range;
 
 use super::ark::{Base, Point};
-use super::table::{Digit, Table, Term};
+use super::table::{Table, Term, prefetch};
 use crate::parallel;
 
 /// Terms that go through the rounds together: more share an inversion, fewer stay in the cache.
@@ -113,7 +113,7 @@ pub(super) fn in_chunks<'a>(
 pub(super) fn sums(table: &Table, entries: &[Affine], groups: &[(Point, &[Term])]) -> Vec<Point> {
     in_chunks(groups, |groups| {
         let terms: Vec<Term> = groups.iter().flat_map(|(_, terms)| terms.iter().copied()).collect();
-        let sums = sum_terms(table, entries, &terms);
+        let sums = in_order_of_slots(&terms, |terms| sum_terms(table, entries, terms));
         let mut rest = sums.as_slice();
         let lists = groups.iter().map(|(base, terms)| {
             let (own, others) = rest.split_at(terms.len());
@@ -125,53 +125,110 @@ pub(super) fn sums(table: &Table, entries: &[Affine], groups: &[(Point, &[Term])
     })
 }
 
-/// The sum of each term's multiples, all terms together, window by window.
+/// The results of `work` on the terms sorted by slot, in the order of the terms as they came: so the entries that a round
+/// reads lie together.
+pub(super) fn in_order_of_slots<T: Clone>(terms: &[Term], work: impl FnOnce(&[Term]) -> Vec<T>) -> Vec<T> {
+    let mut starts = [0u32; 257];
+    for term in terms {
+        starts[term.slot() as usize + 1] += 1;
+    }
+    for slot in 0..256 {
+        starts[slot + 1] += starts[slot];
+    }
+    let mut places = Vec::with_capacity(terms.len());
+    let mut sorted = terms.to_vec();
+    for term in terms {
+        let place = &mut starts[term.slot() as usize];
+        sorted[*place as usize] = *term;
+        places.push(*place);
+        *place += 1;
+    }
+    let results = work(&sorted);
+    places.into_iter().map(|place| results[place as usize].clone()).collect()
+}
+
+/// An addition of a round, between the two passes over it.
+struct Pending {
+    /// Which term's sum.
+    term: u32,
+    multiple: Multiple,
+    /// `x2 − x1`.
+    dx: Base,
+    /// The product of the differences before this one.
+    prefix: Base,
+}
+
+/// An entry of the table and whether it is to be negated.
+#[derive(Clone, Copy)]
+struct Multiple {
+    entry: u32,
+    negate: bool,
+}
+
+impl Multiple {
+    fn of(&self, entries: &[Affine]) -> Affine {
+        let Affine { x, y } = entries[self.entry as usize];
+        Affine { x, y: if self.negate { -y } else { y } }
+    }
+}
+
+/// The sum of each term's multiples, all terms together, window by window: once forwards for the product of all
+/// differences, once backwards to take its inverse apart and add.
 fn sum_terms(table: &Table, entries: &[Affine], terms: &[Term]) -> Vec<Affine> {
     let windows = table.windows();
-    let mut digits: Vec<Digit> = vec![None; windows * terms.len()];
+    let mut digits: Vec<Option<Multiple>> = vec![None; windows * terms.len()];
     for (index, term) in terms.iter().enumerate() {
-        table.digits(term, |k, digit| digits[k * terms.len() + index] = digit);
+        table.digits(term, |k, digit| {
+            digits[k * terms.len() + index] = digit.map(|(entry, negate)| Multiple { entry, negate });
+        });
     }
     let mut sums = vec![Affine::INFINITY; terms.len()];
-    let mut started = vec![false; terms.len()];
-    // Of each addition of a round: whose, and with what; then the inverses of `x2 − x1`.
-    let mut round: Vec<(usize, Affine)> = Vec::with_capacity(terms.len());
-    let mut inverses = Vec::with_capacity(terms.len());
-    for digits in digits.chunks_exact(terms.len()) {
-        round.clear();
-        inverses.clear();
-        for (index, digit) in digits.iter().enumerate() {
-            let Some((entry, negate)) = digit else { continue };
-            let mut multiple = entries[*entry as usize];
-            if *negate {
-                multiple.y = -multiple.y;
+    let mut pending: Vec<Pending> = Vec::with_capacity(terms.len());
+    for (k, round) in digits.chunks_exact(terms.len()).enumerate() {
+        pending.clear();
+        let mut product = Base::ONE;
+        for (index, multiple) in round.iter().enumerate() {
+            let Some(multiple) = *multiple else { continue };
+            if sums[index].is_infinity() {
+                sums[index] = multiple.of(entries);
+                continue;
             }
-            if std::mem::replace(&mut started[index], true) {
-                round.push((index, multiple));
-                inverses.push(multiple.x - sums[index].x);
-            } else {
-                sums[index] = multiple;
-            }
+            let dx = entries[multiple.entry as usize].x - sums[index].x;
+            pending.push(Pending { term: index as u32, multiple, dx, prefix: product });
+            product = product * dx;
         }
-        Base::invert_all(&mut inverses);
-        for ((index, multiple), inverse) in round.iter().zip(&inverses) {
-            sums[*index] = add_with(&sums[*index], multiple, (multiple.y - sums[*index].y) * *inverse);
+        // Within a term no two points of an addition share an `x`: see `Table::digits`.
+        let mut inverse = product.inverse().expect("no addition within a term is exceptional");
+        let next = digits.get((k + 1) * terms.len()..(k + 2) * terms.len()).unwrap_or(&[]);
+        for Pending { term, multiple, dx, prefix } in pending.iter().rev() {
+            if let Some(Some(later)) = next.get(*term as usize) {
+                prefetch(&entries[later.entry as usize]);
+            }
+            let inverse_dx = inverse * *prefix;
+            inverse = inverse * *dx;
+            let sum = &mut sums[*term as usize];
+            let multiple = multiple.of(entries);
+            *sum = add_with(sum, &multiple, (multiple.y - sum.y) * inverse_dx);
         }
     }
     sums
 }
 
-/// The arithmetic of `additions` additions and nothing else: products of differences, their way back, the formulas.
-pub(super) fn bare_additions(entries: &[Affine], additions: usize) -> u64 {
-    let (mut sums, multiples) = (entries[..256].to_vec(), &entries[256..512]);
+/// The arithmetic of `additions` additions and nothing else: products of differences, their way back, the formulas. With
+/// `cold` the multiples come from all over the table; without from a few cache lines.
+pub(super) fn bare_additions(entries: &[Affine], additions: usize, cold: bool) -> u64 {
+    let reach = if cold { entries.len() } else { 256 };
+    let mut sums = entries[..256].to_vec();
     let mut inverse = Base::ONE;
     for i in 0..additions {
-        let (sum, multiple) = (&mut sums[i % 256], &multiples[i % 256]);
+        // Multiplying by an odd number walks all over the table, with every step elsewhere.
+        let multiple = entries[(((i + 300).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * reach) >> 32];
+        let sum = &mut sums[i % 256];
         let difference = multiple.x - sum.x;
         let product = inverse * difference;
         let own = product * difference;
         inverse = inverse * own;
-        *sum = add_with(sum, multiple, (multiple.y - sum.y) * own);
+        *sum = add_with(sum, &multiple, (multiple.y - sum.y) * own);
     }
     sums.iter().fold(0, |bits, sum| bits ^ sum.y.montgomery_limbs()[0])
 }

@@ -70,7 +70,7 @@ enum Entries {
 }
 
 /// Where a term's multiple of one window stands: the entry and whether it is to be negated; `None` for the digit zero.
-pub(super) type Digit = Option<(u32, bool)>;
+type Digit = Option<(u32, bool)>;
 
 impl Table {
     /// Tables of `bases` (256 of them in use) with windows of `window_bits` bits (2 to 12), for a kernel that this
@@ -114,11 +114,11 @@ impl Table {
     }
 
     /// See [`crate::Committer::bare_additions`].
-    pub(crate) fn bare_additions(&self, additions: usize) -> u64 {
+    pub(crate) fn bare_additions(&self, additions: usize, cold: bool) -> u64 {
         match &self.entries {
-            Entries::Scalar(entries) => super::batch::bare_additions(entries, additions),
+            Entries::Scalar(entries) => super::batch::bare_additions(entries, additions, cold),
             #[cfg(target_arch = "x86_64")]
-            Entries::Ifma(entries) => super::ifma::bare_additions(entries, additions),
+            Entries::Ifma(entries) => super::ifma::bare_additions(entries, additions, cold),
         }
     }
 
@@ -154,6 +154,25 @@ impl Table {
         }
         debug_assert_eq!(carry, 0, "the top window has room for the carry");
     }
+}
+
+/// Asks the processor for both cache lines of an entry that will be read later.
+#[inline]
+#[allow(unsafe_code)]
+pub(super) fn prefetch<T>(entry: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        let first: *const i8 = std::ptr::from_ref(entry).cast();
+        let last = first.wrapping_add(size_of::<T>().saturating_sub(1));
+        // SAFETY: a prefetch reads nothing and cannot fail.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T1>(first);
+            _mm_prefetch::<_MM_HINT_T1>(last);
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = entry;
 }
 
 /// The bases' rows, one after the other in one piece of memory, in huge pages where the system gives them: entries are

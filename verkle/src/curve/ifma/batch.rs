@@ -11,9 +11,9 @@ use super::merge::{self, Addition};
 use super::point::{Entry, enter, leave, load_x, load_y, store};
 use super::{few, rounds};
 use crate::curve::ark::{Point, Sum};
-use crate::curve::batch::{Affine, in_chunks};
+use crate::curve::batch::{Affine, in_chunks, in_order_of_slots};
 use crate::curve::bucket::Item;
-use crate::curve::table::{Table, Term};
+use crate::curve::table::{Table, Term, prefetch};
 use crate::parallel;
 
 /// Terms that go through the rounds together: more share an inversion, fewer stay in the cache.
@@ -21,7 +21,7 @@ const CHUNK_TERMS: usize = 2048;
 /// Terms a thread below which rounds do not pay.
 const ROUNDS_TERMS_MIN: usize = 192;
 /// Terms from which on they are taken in the order of their slots.
-const SORTED_TERMS_MIN: usize = 32_768;
+const SORTED_TERMS_MIN: usize = 2_048;
 
 /// `base + Σ terms` for each group. The table exists, so the machine has the instructions.
 pub(in crate::curve) fn sums(table: &Table, entries: &[Entry], groups: &[(Point, &[Term])]) -> Vec<Point> {
@@ -68,18 +68,6 @@ fn term_sums(table: &Table, entries: &[Entry], terms: &[Term]) -> Vec<Entry> {
     let chunks: Vec<&[Term]> = terms.chunks(terms.len().div_ceil(chunks).next_multiple_of(2 * LANES)).collect();
     // SAFETY: whoever has such entries has asked for the instructions.
     parallel::map(&chunks, |chunk| unsafe { rounds::term_sums(table, entries, chunk) }).concat()
-}
-
-/// The results of `work` on the terms sorted by slot, in the order of the terms as they came.
-fn in_order_of_slots(terms: &[Term], work: impl FnOnce(&[Term]) -> Vec<Entry>) -> Vec<Entry> {
-    let mut order: Vec<u32> = (0..terms.len() as u32).collect();
-    order.sort_by_key(|index| terms[*index as usize].slot());
-    let sorted: Vec<Term> = order.iter().map(|index| terms[*index as usize]).collect();
-    let mut results = vec![Entry::INFINITY; terms.len()];
-    for (index, result) in order.into_iter().zip(work(&sorted)) {
-        results[index as usize] = result;
-    }
-    results
 }
 
 /// What the bucket method needs of the kernel.
@@ -142,28 +130,32 @@ pub(in crate::curve) fn row(base: &Point, window_bits: usize, windows: usize) ->
     entries
 }
 
-/// The arithmetic of `additions` additions and nothing else: products of differences, their way back, the formulas.
-pub(in crate::curve) fn bare_additions(entries: &[Entry], additions: usize) -> u64 {
+/// The arithmetic of `additions` additions and nothing else: products of differences, their way back, the formulas. With
+/// `cold` the multiples come from all over the table, asked for some additions ahead; without from a few cache lines.
+pub(in crate::curve) fn bare_additions(entries: &[Entry], additions: usize, cold: bool) -> u64 {
     assert!(available(), "a table of this kind was made on a machine with the instructions");
     // SAFETY: asserted above.
-    unsafe { bare_lanes(entries, additions) }
+    unsafe { bare_lanes(entries, additions, if cold { entries.len() } else { 256 }) }
 }
 
 #[target_feature(enable = "avx512f,avx512ifma")]
-fn bare_lanes(entries: &[Entry], additions: usize) -> u64 {
+fn bare_lanes(entries: &[Entry], additions: usize, reach: usize) -> u64 {
     const VECTORS: usize = 16;
-    let point = |at: usize| {
+    let mut sums: [[Lanes; 2]; VECTORS] = std::array::from_fn(|at| {
         let lanes: [&Entry; LANES] = std::array::from_fn(|lane| &entries[8 * at + lane]);
-        (load_x(lanes), load_y(lanes))
-    };
-    let mut sums: [(Lanes, Lanes); VECTORS] = std::array::from_fn(point);
-    let multiples: [(Lanes, Lanes); VECTORS] = std::array::from_fn(|at| point(at + VECTORS));
+        [load_x(lanes), load_y(lanes)]
+    });
+    // Multiplying by an odd number walks all over the table, with every step elsewhere.
+    let place = |i: usize| ((i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * reach) >> 32;
+    let lanes = |i: usize| -> [&Entry; LANES] { std::array::from_fn(|lane| &entries[place(i * LANES + lane)]) };
     let [k2, k4, k6] = [2, 4, 6].map(multiple_of_p);
     let mut inverse = [one(), one()];
     for i in 0..additions.div_ceil(2 * LANES) {
+        lanes(2 * i + VECTORS).into_iter().chain(lanes(2 * i + 1 + VECTORS)).for_each(prefetch);
         let at = 2 * i % VECTORS;
-        let [(x0, y0), (x1, y1)] = [sums[at], sums[at + 1]];
-        let [(u0, v0), (u1, v1)] = [multiples[at], multiples[at + 1]];
+        let [[x0, y0], [x1, y1]] = [sums[at], sums[at + 1]];
+        let (u, v) = (lanes(2 * i), lanes(2 * i + 1));
+        let [u0, v0, u1, v1] = [load_x(u), load_y(u), load_x(v), load_y(v)];
         let dx = [sub(&u0, &x0, &k6), sub(&u1, &x1, &k6)];
         let product = mul2([&inverse[0], &inverse[1]], [&dx[0], &dx[1]]);
         let own = mul2([&product[0], &product[1]], [&dx[0], &dx[1]]);
@@ -174,10 +166,10 @@ fn bare_lanes(entries: &[Entry], additions: usize) -> u64 {
         let x3 = [sub_both(&square[0], &u0, &u0, &k4), sub_both(&square[1], &u1, &u1, &k4)];
         let run = [sub(&x0, &x3[0], &k6), sub(&x1, &x3[1], &k6)];
         let rise = products([&slope[0], &slope[1]], [&run[0], &run[1]]);
-        sums[at] = (x3[0], sub(&rise[0], &v0, &k2));
-        sums[at + 1] = (x3[1], sub(&rise[1], &v1, &k2));
+        sums[at] = [x3[0], sub(&rise[0], &v0, &k2)];
+        sums[at + 1] = [x3[1], sub(&rise[1], &v1, &k2)];
     }
-    sums.iter().fold(0, |bits, (x, y)| {
+    sums.iter().fold(0, |bits, [x, y]| {
         let sums = store(x, y);
         bits ^ sums[0].x[0] ^ sums[7].y[0]
     })

@@ -15,7 +15,7 @@ use std::arch::x86_64::*;
 
 use super::field::{LANES, Lanes, Packed, add, blend, invert, mul2, multiple_of_p, one, products, sub, sub_both, zero};
 use super::point::{Entry, load_x, load_y, store};
-use crate::curve::table::{Table, Term};
+use crate::curve::table::{Table, Term, prefetch};
 
 /// Where the multiples of eight terms stand in the table, for one window.
 #[derive(Clone, Copy, Default)]
@@ -58,7 +58,7 @@ pub(super) fn term_sums(table: &Table, entries: &[Entry], terms: &[Term]) -> Vec
     let mut rounds = digits.chunks_exact(count).enumerate().filter(|(_, round)| round.iter().any(|d| d.some != 0));
     let mut next = rounds.next();
     if let Some((_, digits)) = next {
-        digits.iter().for_each(|digits| prefetch(entries, &digits.at));
+        digits.iter().flat_map(|digits| digits.at).for_each(|at| prefetch(&entries[at as usize]));
     }
     while let Some((k, digits)) = next {
         next = rounds.next();
@@ -100,7 +100,7 @@ fn round(entries: &[Entry], vectors: &mut [Vector], k: u64, digits: &[Digits], n
         let later = next.next();
         let ask = |half: usize, lanes: std::ops::Range<usize>| {
             if let Some(later) = later {
-                prefetch(entries, &later[half].at[lanes]);
+                later[half].at[lanes].iter().for_each(|at| prefetch(&entries[*at as usize]));
             }
         };
         ask(0, 0..4);
@@ -153,19 +153,6 @@ fn third_x(square: &Lanes, vector: &Vector, kx: &Packed, k_sum: &Packed) -> Lane
     // dx = x2 − x1 + kx ⇒ −x1 − x2 + k_sum = −2·x1 − dx + kx + k_sum
     let constant: Packed = std::array::from_fn(|i| kx[i] + k_sum[i]);
     sub_both(square, &add(&vector.x, &vector.x), &vector.dx, &constant)
-}
-
-/// Asks for these entries, which the next round will load.
-#[inline]
-fn prefetch(entries: &[Entry], at: &[u32]) {
-    for at in at {
-        let entry = &raw const entries[*at as usize];
-        // SAFETY: a prefetch reads nothing, and both lines are the entry's.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(entry.cast());
-            _mm_prefetch::<_MM_HINT_T1>(entry.cast::<i8>().add(64));
-        }
-    }
 }
 
 /// The digits of at most eight terms, window by window from the lowest: [`Table::digits`], all lanes at once.
