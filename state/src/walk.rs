@@ -85,7 +85,7 @@ impl Walk<'_> {
             match want {
                 Want::Rest { node, slots } => *answer = Some(Supply::Rest(self.leaves(node, slots, 2)?)),
                 Want::Row { node, row } => *answer = Some(Supply::Row(self.row(node, row)?.to_vec())),
-                Want::Node(_) | Want::Slot { .. } => {}
+                Want::Node { .. } | Want::Slot { .. } => {}
             }
         }
         Ok(answers.into_iter().map(|answer| answer.expect("every kind of want is answered")).collect())
@@ -93,7 +93,7 @@ impl Walk<'_> {
 
     fn nodes(&self, wanted: &[Want], answers: &mut [Option<Supply>]) -> Result<(), ReadError> {
         let key = |want: &Want| match want {
-            Want::Node(node) => Some(self.generation.node_key(node)),
+            Want::Node { node, .. } => Some(self.generation.node_key(node)),
             _ => None,
         };
         self.for_each_value(Column::Node, wanted, key, |index, key, value| {

@@ -79,6 +79,15 @@ impl SlotSet {
         self.0.iter().map(|limb| limb.count_ones() as usize).sum()
     }
 
+    /// How many slots of the set lie below `end`, which may be 256.
+    pub fn rank(&self, end: usize) -> usize {
+        let below = |limb: usize| match end.saturating_sub(64 * limb) {
+            bits @ 0..64 => self.0[limb] & ((1 << bits) - 1),
+            _ => self.0[limb],
+        };
+        (0..4).map(|limb| below(limb).count_ones() as usize).sum()
+    }
+
     /// The slots that are not in the set.
     pub fn complement(&self) -> Self {
         Self(self.0.map(|limb| !limb))
@@ -155,6 +164,7 @@ mod tests {
         assert_eq!(set.runs(), [(0, 2), (63, 64), (255, 255)]);
         assert_eq!(set.complement().runs(), [(3, 62), (65, 254)]);
         assert_eq!((set.len(), set.complement().len()), (6, 250));
+        assert_eq!([0, 1, 3, 63, 64, 65, 255, 256].map(|end| set.rank(end)), [0, 1, 3, 3, 4, 5, 5, 6]);
         set.remove(1);
         assert!(!set.contains(1) && set.contains(2));
         assert_eq!(SlotSet::EMPTY.complement().runs(), [(0, 255)]);

@@ -20,15 +20,18 @@ mod bulk;
 mod memory;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 pub use apply::{Delta, LeafDelta, NodeDelta};
 pub use bulk::{Bulk, OutOfOrder};
 pub use memory::Nodes;
+pub use whole::WholeNode;
 
 use crate::commit::Committer;
-use crate::curve::PointBytes;
+use crate::curve::{Point, PointBytes};
 use crate::key::{DEPTH_MAX, KeyPath, NodePath, SlotScalar, ValueHash};
 use crate::multiproof::{self, Opened, Query};
 use crate::node::{Leaf, NodeRow, SlotSet};
@@ -58,8 +61,14 @@ impl Change {
 /// Something that a descent needs to see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Want {
-    /// The row of this node. Answer: [`Supply::Node`]; `None` is right for the root of an empty tree only.
-    Node(NodePath),
+    /// The row of this node. Answer: [`Supply::Node`], where `None` is right for the root of an empty tree only; or
+    /// [`Supply::Whole`], and then nothing else is asked of the node.
+    Node {
+        /// The node.
+        node: NodePath,
+        /// Its commitment, where the node above it was supplied whole.
+        commitment: Option<Point>,
+    },
     /// The leaf below this slot, which holds no inner node, so that there is at most one. Answer: [`Supply::Slot`].
     Slot {
         /// The node.
@@ -90,6 +99,8 @@ pub enum Want {
 pub enum Supply {
     /// To [`Want::Node`].
     Node(Option<NodeRow>),
+    /// To [`Want::Node`] as well.
+    Whole(Arc<WholeNode>),
     /// To [`Want::Slot`].
     Slot(Option<Leaf>),
     /// To [`Want::Rest`].
@@ -136,6 +147,8 @@ impl Goal {
 struct Visit {
     path: NodePath,
     row: NodeRow,
+    /// All of it, if it was supplied so.
+    whole: Option<Arc<WholeNode>>,
     /// Slots in which keys' walks end, ascending.
     ends: Vec<End>,
     /// Slots through which walks go on: the slot and the index of the visit below, ascending.
@@ -156,10 +169,19 @@ struct End {
 
 /// Who gets the answer to a want.
 enum Target {
-    Visit { parent: Option<(usize, u8)>, path: NodePath, keys: Range<usize> },
+    Visit(Entry),
     End { visit: usize, end: usize },
     Rest { visit: usize },
     Row { visit: usize },
+}
+
+/// A node that is to be entered.
+struct Entry {
+    parent: Option<(usize, u8)>,
+    path: NodePath,
+    commitment: Option<Point>,
+    /// Which of the goal's keys pass through it.
+    keys: Range<usize>,
 }
 
 /// A walk to a set of keys, which asks for what it has not seen.
@@ -199,8 +221,12 @@ impl Descent {
         let keys = 0..goal.len();
         let mut descent =
             Self { goal, visits: Vec::new(), wanted: Vec::new(), targets: Vec::new(), weighed: false, damaged: false };
-        descent.want(Want::Node(NodePath::ROOT), Target::Visit { parent: None, path: NodePath::ROOT, keys });
+        descent.want_node(Entry { parent: None, path: NodePath::ROOT, commitment: None, keys });
         descent
+    }
+
+    fn want_node(&mut self, entry: Entry) {
+        self.want(Want::Node { node: entry.path, commitment: entry.commitment }, Target::Visit(entry));
     }
 
     fn want(&mut self, want: Want, target: Target) {
@@ -227,7 +253,15 @@ impl Descent {
         assert_eq!(answers.len(), targets.len(), "one answer a want");
         for (target, answer) in targets.into_iter().zip(answers) {
             match (target, answer) {
-                (Target::Visit { parent, path, keys }, Supply::Node(row)) => self.visit(parent, path, keys, row)?,
+                (Target::Visit(entry), Supply::Node(row)) => {
+                    let row = match row {
+                        Some(row) => row,
+                        None if entry.path == NodePath::ROOT => NodeRow::EMPTY,
+                        None => return Err(Damage { node: entry.path, what: "the node is missing" }),
+                    };
+                    self.visit(entry, row, None)?;
+                }
+                (Target::Visit(entry), Supply::Whole(node)) => self.visit(entry, *node.row(), Some(node))?,
                 (Target::End { visit, end }, Supply::Slot(leaf)) => {
                     let Visit { path, ends, .. } = &mut self.visits[visit];
                     let end = &mut ends[end];
@@ -263,46 +297,41 @@ impl Descent {
     }
 
     /// Enters a node: walks that end here want their slot's leaf, the others the next node.
-    fn visit(
-        &mut self,
-        parent: Option<(usize, u8)>,
-        path: NodePath,
-        keys: Range<usize>,
-        row: Option<NodeRow>,
-    ) -> Result<(), Damage> {
-        let row = match row {
-            Some(row) => row,
-            None if path == NodePath::ROOT => NodeRow::EMPTY,
-            None => return Err(Damage { node: path, what: "the node is missing" }),
-        };
-        if path != NodePath::ROOT && row.commitment.is_infinity() {
-            return Err(Damage { node: path, what: "an inner node has the point at infinity for its commitment" });
-        }
-        if path.depth() == DEPTH_MAX && !row.inner.is_empty() {
-            return Err(Damage { node: path, what: "a node of the deepest level holds an inner node" });
-        }
+    fn visit(&mut self, entry: Entry, row: NodeRow, whole: Option<Arc<WholeNode>>) -> Result<(), Damage> {
+        let Entry { parent, path, commitment, keys } = entry;
+        check_row(&path, &row, commitment.as_ref())?;
+        assert!(whole.as_ref().is_none_or(|whole| *whole.path() == path), "a whole node of another place");
         let index = self.visits.len();
-        let mut visit = Visit { path, row, ends: Vec::new(), inner: Vec::new(), rest: None, slots: Vec::new() };
+        let (mut ends, mut slots) = (Vec::new(), Vec::new());
         let mut from = keys.start;
         while from < keys.end {
             let key = self.goal.path(from);
             let slot = key.slot(path.depth());
             let to = (from..keys.end).find(|&i| self.goal.path(i).slot(path.depth()) != slot).unwrap_or(keys.end);
             if row.inner.contains(slot) {
-                let child = path.child(slot);
-                let target = Target::Visit { parent: Some((index, slot)), path: child, keys: from..to };
-                self.want(Want::Node(child), target);
+                let commitment = whole.as_ref().and_then(|whole| whole.child(slot)).copied();
+                self.want_node(Entry {
+                    parent: Some((index, slot)),
+                    path: path.child(slot),
+                    commitment,
+                    keys: from..to,
+                });
             } else {
-                let target = Target::End { visit: index, end: visit.ends.len() };
-                visit.ends.push(End { slot, keys: from..to, leaf: None });
-                self.want(Want::Slot { node: path, slot, key }, target);
+                let leaf = whole.as_ref().and_then(|whole| whole.leaf(slot)).copied();
+                if whole.is_none() {
+                    let target = Target::End { visit: index, end: ends.len() };
+                    self.want(Want::Slot { node: path, slot, key }, target);
+                }
+                ends.push(End { slot, keys: from..to, leaf });
             }
             from = to;
         }
-        if matches!(self.goal, Goal::Prove(_)) {
-            self.want(Want::Row { node: path, row }, Target::Row { visit: index });
+        match (&self.goal, &whole) {
+            (Goal::Update(_), _) => {}
+            (Goal::Prove(_), Some(whole)) => slots = whole.scalars(),
+            (Goal::Prove(_), None) => self.want(Want::Row { node: path, row }, Target::Row { visit: index }),
         }
-        self.visits.push(visit);
+        self.visits.push(Visit { path, row, whole, ends, inner: Vec::new(), rest: None, slots });
         if let Some((parent, slot)) = parent {
             self.visits[parent].inner.push((slot, index));
         }
@@ -332,13 +361,23 @@ impl Descent {
             }
             if visit.path != NodePath::ROOT && removed && least < 2 {
                 weights[index] = (true, least);
-                in_doubt.push((index, Want::Rest { node: visit.path, slots: touched.complement() }));
+                in_doubt.push((index, touched.complement()));
             } else {
                 weights[index] = (removed, 2);
             }
         }
-        for (visit, want) in in_doubt {
-            self.want(want, Target::Rest { visit });
+        for (index, slots) in in_doubt {
+            let visit = &mut self.visits[index];
+            match &visit.whole {
+                Some(whole) => {
+                    let at = |leaf: &&Leaf| slots.contains(leaf.path.slot(visit.path.depth()));
+                    visit.rest = Some(whole.leaves().filter(at).take(2).copied().collect());
+                }
+                None => {
+                    let want = Want::Rest { node: visit.path, slots };
+                    self.want(want, Target::Rest { visit: index });
+                }
+            }
         }
     }
 }
@@ -353,6 +392,21 @@ impl End {
         leaves.sort_unstable_by_key(|leaf| leaf.path);
         leaves
     }
+}
+
+/// Refuses a row that cannot be that of the node, or not of the one that its parent names.
+fn check_row(path: &NodePath, row: &NodeRow, commitment: Option<&Point>) -> Result<(), Damage> {
+    let damage = |what| Err(Damage { node: *path, what });
+    if *path != NodePath::ROOT && row.commitment.is_infinity() {
+        return damage("an inner node has the point at infinity for its commitment");
+    }
+    if path.depth() == DEPTH_MAX && !row.inner.is_empty() {
+        return damage("a node of the deepest level holds an inner node");
+    }
+    if commitment.is_some_and(|commitment| *commitment != row.commitment) {
+        return damage("its commitment is not the one that its parent names");
+    }
+    Ok(())
 }
 
 fn check_place(node: &NodePath, slot: u8, leaf: Option<&Leaf>) -> Result<(), Damage> {

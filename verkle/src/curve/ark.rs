@@ -270,6 +270,11 @@ impl Point {
         Self(G1Affine::new_unchecked(x.0, y.0))
     }
 
+    /// 64 bits that differ from point to point, for tables of them: a part of `x` in the library's form, which is at hand.
+    pub fn fingerprint(&self) -> u64 {
+        self.0.x.0.0[0]
+    }
+
     /// Whether this is the neutral element.
     pub fn is_infinity(&self) -> bool {
         self.0.is_zero()

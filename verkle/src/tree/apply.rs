@@ -4,11 +4,13 @@
 //! under one slot), which vanish (a delete left one leaf, so the leaf moves up). Then the commitments, one level at a
 //! time, each level in one batch ([`Committer::commit`]).
 
-use super::{Change, End, Goal, Subtree, Visit};
+use std::sync::Arc;
+
+use super::{Change, End, Goal, Subtree, Visit, WholeNode};
 use crate::commit::{Committer, NodeDeltas, SlotDelta};
 use crate::curve::{Point, PointBytes};
 use crate::key::{KeyPath, NodePath, SlotScalar, StateRoot, ValueHash};
-use crate::node::{Leaf, NodeRow, SlotSet};
+use crate::node::{Leaf, NodeRow, Slot, SlotSet};
 
 /// Old and new of everything that a block changes. Undo, forks, diffs and rollback derive from it.
 #[derive(Clone, Debug)]
@@ -19,6 +21,9 @@ pub struct Delta {
     pub leaves: Vec<LeafDelta>,
     /// The inner nodes that change, appear or vanish, ascending by path.
     pub nodes: Vec<NodeDelta>,
+    /// The nodes that changed or appeared, as they are now: those of which the descent saw the whole. None when it was not
+    /// supplied the root whole.
+    pub whole: Vec<Arc<WholeNode>>,
 }
 
 impl Delta {
@@ -65,8 +70,10 @@ enum Content {
 struct Edit {
     path: NodePath,
     old: Option<NodeRow>,
+    /// All of it as it was, if that is known.
+    whole: Option<Arc<WholeNode>>,
     inner: SlotSet,
-    /// Slots that change: before and after, each slot once.
+    /// Slots that change: before and after, each slot once, ascending.
     slots: Vec<(u8, Content, Content)>,
 }
 
@@ -92,13 +99,14 @@ impl Subtree {
         }
         let root = self.visits[0].row;
         let mut nodes = shape.vanished;
-        nodes.extend(commit_levels(shape.edits, committer));
+        let (changed, whole) = commit_levels(shape.edits, self.visits[0].whole.is_some(), committer);
+        nodes.extend(changed);
         nodes.sort_unstable_by_key(|node| node.path);
         let root = match nodes.first() {
             Some(NodeDelta { path: NodePath::ROOT, new: Some(row), .. }) => row.commitment,
             _ => root.commitment,
         };
-        Delta { root: root.encode(), leaves: leaf_deltas(&self.visits, changes), nodes }
+        Delta { root: root.encode(), leaves: leaf_deltas(&self.visits, changes), nodes, whole }
     }
 }
 
@@ -149,7 +157,9 @@ impl Shape {
                 return Some(leaves.first().copied().unwrap_or(Content::Empty));
             }
         }
-        Some(self.edit(Edit { path: visit.path, old: Some(visit.row), inner, slots }))
+        slots.sort_unstable_by_key(|(slot, ..)| *slot);
+        let whole = visit.whole.clone();
+        Some(self.edit(Edit { path: visit.path, old: Some(visit.row), whole, inner, slots }))
     }
 
     /// The canonical content of a slot with these leaves below it (ascending): nothing, the leaf, or a new node.
@@ -169,7 +179,7 @@ impl Shape {
                     }
                     slots.push((slot, Content::Empty, content));
                 }
-                self.edit(Edit { path, old: None, inner, slots })
+                self.edit(Edit { path, old: None, whole: None, inner, slots })
             }
         }
     }
@@ -180,8 +190,9 @@ impl Shape {
     }
 }
 
-/// Commits the edited nodes, deepest level first: a node's slot scalars need its children's new commitments.
-fn commit_levels(edits: Vec<Edit>, committer: &Committer) -> Vec<NodeDelta> {
+/// Commits the edited nodes, deepest level first: a node's slot scalars need its children's new commitments. Of those
+/// that are known as a whole the new whole comes, too, if they are to be kept.
+fn commit_levels(edits: Vec<Edit>, keep: bool, committer: &Committer) -> (Vec<NodeDelta>, Vec<Arc<WholeNode>>) {
     let depth_max = edits.iter().map(|edit| edit.path.depth()).max().unwrap_or(0);
     let mut levels: Vec<Vec<usize>> = vec![Vec::new(); depth_max + 1];
     for (index, edit) in edits.iter().enumerate() {
@@ -189,6 +200,7 @@ fn commit_levels(edits: Vec<Edit>, committer: &Committer) -> Vec<NodeDelta> {
     }
     let mut commitments = vec![Point::INFINITY; edits.len()];
     let mut scalars = vec![SlotScalar::EMPTY; edits.len()];
+    let mut kept = Vec::new();
     for level in levels.iter().rev() {
         let scalar = |content: &Content| match content {
             Content::Empty => SlotScalar::EMPTY,
@@ -198,15 +210,21 @@ fn commit_levels(edits: Vec<Edit>, committer: &Committer) -> Vec<NodeDelta> {
         };
         let batch = crate::parallel::map(level, |&index| {
             let edit = &edits[index];
-            let delta = |(slot, old, new): &(u8, Content, Content)| SlotDelta {
-                slot: *slot,
-                old: scalar(old),
-                new: scalar(new),
+            let delta = |(slot, old, new): &(u8, Content, Content)| {
+                let known = edit.whole.as_ref().map(|whole| whole.scalar(*slot));
+                SlotDelta { slot: *slot, old: known.unwrap_or_else(|| scalar(old)), new: scalar(new) }
             };
             let base = edit.old.map_or(Point::INFINITY, |row| row.commitment);
             NodeDeltas { base, deltas: edit.slots.iter().map(delta).collect() }
         });
         let points = committer.commit(&batch);
+        if keep {
+            let changed: Vec<_> = level.iter().zip(&points).zip(&batch).collect();
+            let whole = |((index, point), deltas): &((&usize, &Point), &NodeDeltas)| {
+                edits[**index].whole_after(**point, &deltas.deltas, &commitments)
+            };
+            kept.extend(crate::parallel::map(&changed, whole).into_iter().flatten());
+        }
         let encoded = crate::parallel::map(&points, |point| SlotScalar::node(&point.encode()));
         for ((&index, point), encoded) in level.iter().zip(points).zip(encoded) {
             (commitments[index], scalars[index]) = (point, encoded);
@@ -217,7 +235,25 @@ fn commit_levels(edits: Vec<Edit>, committer: &Committer) -> Vec<NodeDelta> {
         old: edit.old,
         new: Some(NodeRow { commitment, inner: edit.inner }),
     };
-    edits.into_iter().zip(commitments).map(row).collect()
+    (edits.into_iter().zip(commitments).map(row).collect(), kept)
+}
+
+impl Edit {
+    /// The node after, if its whole is known. `deltas` are those of its slots, `commitments` those of all edits below.
+    fn whole_after(&self, commitment: Point, deltas: &[SlotDelta], commitments: &[Point]) -> Option<Arc<WholeNode>> {
+        if self.old.is_some() && self.whole.is_none() {
+            return None;
+        }
+        let content = |(slot, _, new): &(u8, Content, Content)| match new {
+            Content::Empty => (*slot, Slot::Empty),
+            Content::Leaf(leaf) => (*slot, Slot::Leaf(*leaf)),
+            Content::Stored(commitment) => (*slot, Slot::Inner(*commitment)),
+            Content::Edited(edit) => (*slot, Slot::Inner(commitments[*edit])),
+        };
+        let changes = self.slots.iter().map(content).zip(deltas).map(|((slot, now), delta)| (slot, now, delta.new));
+        let row = NodeRow { commitment, inner: self.inner };
+        Some(Arc::new(WholeNode::after(self.whole.as_deref(), self.path, row, changes)))
+    }
 }
 
 fn leaf_deltas(visits: &[Visit], changes: &[Change]) -> Vec<LeafDelta> {

@@ -91,7 +91,7 @@ impl Nodes {
     /// The answer to a want of a [`Descent`].
     pub fn supply(&self, want: &Want) -> Supply {
         match want {
-            Want::Node(node) => Supply::Node(self.nodes.get(node).copied()),
+            Want::Node { node, .. } => Supply::Node(self.nodes.get(node).copied()),
             Want::Slot { node, slot, .. } => Supply::Slot(self.leaves_below(node, *slot, *slot).next()),
             Want::Rest { node, slots } => {
                 let runs = slots.runs();

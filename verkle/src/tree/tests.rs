@@ -1,13 +1,14 @@
 //! The tree against its naive twin: a rebuild from the set of pairs alone, slot by slot, by plain multiplication.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{Change, Delta, Nodes};
+use super::{Change, Delta, Descent, Nodes, Subtree, Supply, Want, WholeNode};
 use crate::commit::{Committer, WindowBits};
 use crate::curve::{Point, Scalar, msm};
-use crate::key::{KeyPath, NodePath, ValueHash};
+use crate::key::{KeyPath, NodePath, SlotScalar, ValueHash};
 use crate::node::{self, Leaf, NodeRow, Slot, SlotSet};
 use crate::setup;
 use crate::witness::{Claim, Rule, Witness};
@@ -95,6 +96,36 @@ fn assert_delta(before: &Nodes, after: &Nodes, delta: &Delta) {
     }
 }
 
+type Kept = BTreeMap<NodePath, Arc<WholeNode>>;
+
+fn whole(nodes: &Nodes, path: &NodePath) -> WholeNode {
+    let (mut leaves, mut children) = (Vec::new(), Vec::new());
+    for (_, content) in nodes.slots(path) {
+        match content {
+            Slot::Empty => {}
+            Slot::Leaf(leaf) => leaves.push(leaf),
+            Slot::Inner(commitment) => children.push(commitment),
+        }
+    }
+    WholeNode::new(*path, nodes.nodes.get(path).copied().unwrap_or(NodeRow::EMPTY), &leaves, &children).unwrap()
+}
+
+/// Supplied with whole nodes where they are kept, with rows and leaves elsewhere.
+fn load(mut descent: Descent, nodes: &Nodes, kept: &Kept) -> Subtree {
+    while !descent.wanted().is_empty() {
+        let answer = |want: &Want| match want {
+            Want::Node { node, commitment } => {
+                assert!(commitment.is_none_or(|commitment| commitment == nodes.nodes[node].commitment));
+                kept.get(node).map_or_else(|| nodes.supply(want), |whole| Supply::Whole(whole.clone()))
+            }
+            want => nodes.supply(want),
+        };
+        let answers = descent.wanted().iter().map(answer).collect();
+        descent.supply(answers).unwrap();
+    }
+    descent.finish()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -112,6 +143,39 @@ proptest! {
         // All of it deleted again: the empty tree.
         nodes.apply(model.keys().map(|path| Change { path: *path, value: None }), &COMMITTER);
         assert_canonical(&nodes, &BTreeMap::new());
+    }
+
+    #[test]
+    fn whole_nodes_give_what_rows_give_and_stay_whole(
+        batches in prop::collection::vec((changes(), any::<u8>()), 1..6),
+        asked in prop::collection::vec(path(), 1..8),
+    ) {
+        let mut nodes = Nodes::default();
+        let mut kept = Kept::from([(NodePath::ROOT, Arc::new(WholeNode::empty()))]);
+        for (batch, forgotten) in batches {
+            let subtree = load(Descent::update(batch.iter().copied()), &nodes, &kept);
+            let delta = subtree.apply(&COMMITTER);
+            let twin = nodes.apply(batch, &COMMITTER);
+            assert_eq!((delta.root, &delta.leaves, &delta.nodes), (twin.root, &twin.leaves, &twin.nodes));
+            assert!(twin.whole.is_empty());
+            for node in &delta.nodes {
+                let was_known = kept.remove(&node.path).is_some() || node.old.is_none();
+                let is_known = delta.whole.iter().any(|whole| *whole.path() == node.path);
+                assert_eq!(is_known, was_known && node.new.is_some());
+            }
+            kept.extend(delta.whole.into_iter().map(|whole| (*whole.path(), whole)));
+            for (path, kept) in &kept {
+                assert_eq!(**kept, whole(&nodes, path));
+                let scalars: Vec<(u8, SlotScalar)> =
+                    nodes.slots(path).iter().map(|(slot, content)| (*slot, content.scalar())).collect();
+                assert_eq!(kept.scalars(), scalars);
+                assert!(scalars.iter().all(|(slot, scalar)| kept.scalar(*slot) == *scalar));
+            }
+            let proved = load(Descent::prove(asked.iter().copied()), &nodes, &kept).prove(None);
+            assert_eq!(proved, nodes.prove(&asked));
+            // Some are forgotten, so that the next batch meets both kinds; the root stays.
+            kept.retain(|path, _| path.depth() == 0 || path.as_bytes().last().is_none_or(|last| last % 3 != forgotten % 4));
+        }
     }
 
     #[test]
@@ -208,6 +272,33 @@ fn damage_names_the_node() {
     altered.nodes.get_mut(&node).unwrap().commitment = Point::generator();
     let witness = altered.prove(&[key]).unwrap();
     assert!(witness.verify(&nodes.state_root(), &[Claim::value(&7u16.to_be_bytes(), b"v")]).is_err());
+}
+
+#[test]
+fn a_whole_node_is_refused_when_it_cannot_be_one() {
+    let mut nodes = Nodes::default();
+    nodes.apply((0..600u16).map(|i| Change::put(&i.to_be_bytes(), b"v")), &COMMITTER);
+    let root = whole(&nodes, &NodePath::ROOT);
+    let leaves: Vec<Leaf> = root.leaves().copied().collect();
+    let children: Vec<Point> = root.row().inner.iter().map(|slot| *root.child(slot).unwrap()).collect();
+    let made =
+        |path: NodePath, leaves: &[Leaf], children: &[Point]| WholeNode::new(path, *root.row(), leaves, children);
+    assert_eq!(made(NodePath::ROOT, &leaves, &children).as_ref(), Ok(&root));
+    assert!(made(NodePath::ROOT, &leaves, &children[1..]).is_err());
+    assert!(made(NodePath::ROOT, &[leaves[1], leaves[0]], &children).is_err());
+    assert!(made(NodePath::ROOT, &[leaves[0], leaves[0]], &children).is_err());
+    assert!(made(NodePath::new(&[leaves[0].path.0[0] ^ 1]), &leaves[..1], &children).is_err());
+    let mut below = leaves[0];
+    below.path.0[0] = root.row().inner.iter().next().unwrap();
+    assert!(made(NodePath::ROOT, &[below], &children).is_err());
+
+    // A child that is not the one that its parent names.
+    let key = KeyPath::of(&7u16.to_be_bytes());
+    nodes.nodes.get_mut(&key.node(1)).unwrap().commitment = Point::generator();
+    let mut descent = Descent::update([Change { path: key, value: None }]);
+    descent.supply(vec![Supply::Whole(Arc::new(root))]).unwrap();
+    let answer = nodes.supply(&descent.wanted()[0]);
+    assert_eq!(descent.supply(vec![answer]).unwrap_err().node, key.node(1));
 }
 
 #[test]
