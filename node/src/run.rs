@@ -25,8 +25,8 @@ use crate::base_path::BasePath;
 use crate::config::Config;
 use crate::exit::{Exit, OrExit as _};
 
-/// Bytes of node rows kept for proofs.
-const ROW_CACHE_BYTES: u64 = 256 << 20;
+/// Bytes of nodes and witnesses kept in memory.
+const CACHE_BYTES: u64 = 256 << 20;
 
 /// Runs a node until it is told to stop.
 pub fn run(config: Config) -> anyhow::Result<()> {
@@ -99,7 +99,7 @@ async fn open(
         let backend = Rocks::open(&db, &RocksConfig::default()).map_err(|error| open_error(error.into()))?;
         let hash = |root: &_| BlockHash(config.spec.genesis_hash(root));
         let genesis = Genesis { id: config.spec.id(), pairs: config.spec.genesis(), hash: &hash };
-        let state = rustorium_state::Config { committer, row_cache_bytes: ROW_CACHE_BYTES };
+        let state = rustorium_state::Config { committer, cache_bytes: CACHE_BYTES };
         let mut bar = genesis::Bar::default();
         rustorium_state::open(Arc::new(backend), &genesis, &state, &mut |progress| bar.show(progress, &asked))
             .map_err(open_error)

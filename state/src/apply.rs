@@ -1,7 +1,7 @@
 //! Applying a block: from a view of its parent and its changes to the new root and everything that changes. Nothing is
 //! written here.
 
-use rustorium_verkle::{Committer, Delta, Descent, StateRoot};
+use rustorium_verkle::{Committer, Delta, StateRoot};
 
 use crate::block::{Block, CHANGES_MAX, Change, Changes, Header, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::error::{ApplyError, ReadError};
@@ -52,9 +52,7 @@ pub(crate) fn apply(parent: &View, block: Block, committer: &Committer) -> Resul
 
 /// What these changes do to the tree of a view.
 pub(crate) fn change(view: &View, changes: &Changes, committer: &Committer) -> Result<Delta, ReadError> {
-    let mut descent = Descent::update(changes.to_tree());
-    view.walk().load(&mut descent)?;
-    let subtree = descent.finish();
+    let subtree = view.walk().update(changes.to_tree())?;
     // Differences are right only on the rows that the root was made of; this much of it can be seen for one hash.
     if StateRoot::of(&subtree.root()) != view.header().state_root {
         let what = format!("the root node is not that of state root {}", view.header().state_root);

@@ -262,9 +262,6 @@ pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(end)
 }
 
-/// A key and its value.
-pub type Row = (Vec<u8>, Vec<u8>);
-
 /// What [`Snapshot::range`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
@@ -304,9 +301,15 @@ pub trait Snapshot: Send + Sync + 'static {
     /// moves on.
     fn range(&self, column: Column, bounds: &Bounds, rows_max: usize, bytes_max: usize) -> Result<Rows, BackendError>;
 
-    /// The first row within each of the bounds, which ascend and do not overlap; `None` where there is none.
-    fn first_of_each(&self, column: Column, bounds: &[Bounds]) -> Result<Vec<Option<Row>>, BackendError> {
-        bounds.iter().map(|bounds| Ok(self.range(column, bounds, 1, 0)?.rows.pop())).collect()
+    /// [`Snapshot::range`] of each of the bounds, which ascend and do not overlap; the limits hold for each.
+    fn ranges(
+        &self,
+        column: Column,
+        bounds: &[Bounds],
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Rows>, BackendError> {
+        bounds.iter().map(|bounds| self.range(column, bounds, rows_max, bytes_max)).collect()
     }
 
     /// The value of one key.

@@ -10,7 +10,7 @@
 //! use rustorium_state::{Block, BlockHash, Config, Genesis, backend::Memory};
 //! use rustorium_verkle::{Committer, WindowBits};
 //!
-//! let config = Config { committer: Arc::new(Committer::new(WindowBits::SMALL)), row_cache_bytes: 1 << 20 };
+//! let config = Config { committer: Arc::new(Committer::new(WindowBits::SMALL)), cache_bytes: 1 << 20 };
 //! let pairs = [(b"alice".to_vec(), b"100".to_vec())];
 //! let genesis = Genesis { id: "example", pairs: &pairs, hash: &|root| BlockHash(root.0) };
 //! let (writer, handle, reader) =
@@ -36,6 +36,7 @@
 mod apply;
 pub mod backend;
 pub mod block;
+mod cache;
 mod check;
 mod error;
 mod finalize;

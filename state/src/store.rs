@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use parity_scale_codec::{DecodeAll, Encode};
-use rustorium_verkle::StateRoot;
+use rustorium_verkle::{Point, StateRoot};
 
 use crate::apply::{change, check_size};
 use crate::backend::{Backend, BackendError, Batch, Bounds, Column, Durability};
@@ -17,6 +17,7 @@ use crate::error::{OpenError, ReadError};
 use crate::finalize::{put_head, put_tree};
 use crate::schema::{ChainRow, FORMAT, Generation, decode_format, encode_format, meta};
 use crate::view::{Shared, View, header_row};
+use crate::walk;
 
 const GENESIS_CONTEXT: &str = "rustorium.v1 genesis content";
 /// Pairs of the genesis that are committed together.
@@ -105,13 +106,17 @@ impl Store {
         self.genesis_hash
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     pub(crate) fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// A view of the rows as they are, which are those of `header`'s block.
-    pub(crate) fn view(&self, header: Header) -> Result<View, BackendError> {
-        Ok(View::new(header, self.backend.snapshot()?, self.generation, self.shared.clone()))
+    /// A view of the rows as they are, which are those of `header`'s block, with `root` for its root commitment.
+    pub(crate) fn view(&self, header: Header, root: Point) -> Result<View, BackendError> {
+        Ok(View::new(header, root, self.backend.snapshot()?, self.generation, self.shared.clone()))
     }
 
     /// The view of the head; what names it and the root of the tree must agree.
@@ -121,14 +126,14 @@ impl Store {
         let hash = head.and_then(|hash| Some(BlockHash(hash.try_into().ok()?)));
         let hash = hash.ok_or_else(|| damaged("head", &"no hash of 32 bytes"))?;
         let row = header_row(&*snapshot, &hash)?.ok_or_else(|| damaged("head", &format!("no header of {hash}")))?;
-        let view = View::new(row.header(hash), snapshot, self.generation, self.shared.clone());
+        let root = walk::root(&*snapshot, self.generation)?.commitment;
+        let view = View::new(row.header(hash), root, snapshot, self.generation, self.shared.clone());
         for (number, expected) in [(0, self.genesis_hash), (row.number, hash)] {
             if view.block_hash(number)? != Some(expected) {
                 return Err(damaged("head", &format!("block {number} is not {expected}")));
             }
         }
-        let root = view.walk().root()?.commitment.encode();
-        if StateRoot::of(&root) != view.header().state_root {
+        if StateRoot::of(&root.encode()) != view.header().state_root {
             return Err(damaged("head", &format!("the root node is not that of {}", view.header().state_root)));
         }
         Ok(view)
@@ -153,17 +158,18 @@ impl Store {
             state_root: StateRoot::of(&rustorium_verkle::PointBytes::INFINITY),
             timestamp_ms: None,
         };
-        let mut loaded = 0;
+        let (mut loaded, mut root) = (0, Point::INFINITY);
         proceed(progress(Progress { pairs: 0, pairs_total }))?;
         for chunk in chunks(pairs) {
-            let view = self.view(header.clone())?;
+            let view = self.view(header.clone(), root)?;
             loaded += chunk.len();
             let changes = Changes::new(chunk);
             let delta = change(&view, &changes, &self.shared.committer)?;
-            header.state_root = delta.state_root();
+            (root, header.state_root) = (delta.root, delta.state_root());
             let mut batch = Batch::new();
             put_tree(&mut batch, self.generation, &changes, &delta);
             self.commit(batch, Durability::Buffered)?;
+            self.shared.cache.advance(delta);
             proceed(progress(Progress { pairs: loaded, pairs_total }))?;
         }
         header.hash = (genesis.hash)(&header.state_root);

@@ -37,7 +37,7 @@ impl Running {
     fn open(backend: Arc<dyn Backend>, genesis: &Model) -> Result<Self, OpenError> {
         let pairs = pairs(genesis);
         let genesis = Genesis { id: "test", pairs: &pairs, hash: &hash_of_root };
-        let config = Config { committer: COMMITTER.clone(), row_cache_bytes: 1 << 16 };
+        let config = Config { committer: COMMITTER.clone(), cache_bytes: 1 << 16 };
         let (writer, handle, reader) = open(backend, &genesis, &config, &mut |_| ControlFlow::Continue(()))?;
         let writer = Some(std::thread::spawn(|| writer.run()));
         Ok(Self { handle, reader, writer })

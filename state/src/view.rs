@@ -8,17 +8,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rustorium_verkle::{Claim, Committer, Descent, KeyPath, ValueHash};
+use rustorium_verkle::{Claim, Committer, KeyPath, Point, ValueHash};
 
 use crate::backend::{Bounds, Column, Snapshot};
 use crate::block::{BlockHash, Header};
+use crate::cache::{Cache, WitnessId};
 use crate::error::ReadError;
 use crate::schema::{Generation, HeaderRow, LeafRow, header_key, number_key};
-use crate::walk::{RowCache, Walk};
+use crate::walk::Walk;
 
 /// The state after one block.
 pub struct View {
     header: Header,
+    /// The commitment that the state root is of.
+    root: Point,
     snapshot: Arc<dyn Snapshot>,
     generation: Generation,
     shared: Arc<Shared>,
@@ -28,7 +31,7 @@ pub struct View {
 pub(crate) struct Shared {
     /// Its tables make a witness in a fraction of the time.
     pub(crate) committer: Arc<Committer>,
-    pub(crate) rows: RowCache,
+    pub(crate) cache: Cache,
 }
 
 /// Values of some keys and what proves them.
@@ -45,11 +48,12 @@ pub struct Proof {
 impl View {
     pub(crate) fn new(
         header: Header,
+        root: Point,
         snapshot: Arc<dyn Snapshot>,
         generation: Generation,
         shared: Arc<Shared>,
     ) -> Self {
-        Self { header, snapshot, generation, shared }
+        Self { header, root, snapshot, generation, shared }
     }
 
     /// The block whose state this is.
@@ -124,22 +128,34 @@ impl View {
             .zip(&values)
             .map(|(key, value)| Claim { path: KeyPath::of(key), value: value.as_deref().map(ValueHash::of) })
             .collect();
-        let mut descent = Descent::prove(claims.iter().map(|claim| claim.path));
-        self.walk().load(&mut descent)?;
-        let proved = descent.finish().prove(Some(&self.shared.committer)).map_err(ReadError::from);
+        let witness = self.proof(&claims)?;
+        let claims = distinct.into_iter().zip(values).collect();
+        Ok(Proof { header: self.header.clone(), claims, witness: witness.to_vec() })
+    }
+
+    /// The encoded witness of these claims, which has been verified.
+    fn proof(&self, claims: &[Claim]) -> Result<Arc<[u8]>, ReadError> {
+        let mut claims = claims.to_vec();
+        claims.sort_unstable_by_key(|claim| claim.path);
+        let id = WitnessId::new(&self.header.state_root, &claims);
+        if let Some(witness) = self.shared.cache.witness(&id) {
+            return Ok(witness);
+        }
+        let subtree = self.walk().prove(claims.iter().map(|claim| claim.path))?;
+        let proved = subtree.prove(Some(&self.shared.committer)).map_err(ReadError::from);
         // A damaged store makes a witness that does not verify: better an error than a wrong answer.
         let judged = proved.and_then(|witness| match witness.verify(&self.header.state_root, &claims) {
             Ok(()) => Ok(witness),
             Err(invalid) => Err(ReadError::damaged(format!("the tree under these keys: {invalid}"))),
         });
-        // What is wrong may be a cached row, which must not outlive the repair of those it was made from.
-        let witness = judged.inspect_err(|_| self.shared.rows.clear())?;
-        let claims = distinct.into_iter().zip(values).collect();
-        Ok(Proof { header: self.header.clone(), claims, witness: witness.encode() })
+        // What is wrong may be a cached node, which must not outlive the repair of the rows that it was made from.
+        let witness: Arc<[u8]> = judged.inspect_err(|_| self.shared.cache.clear())?.encode().into();
+        self.shared.cache.insert_witness(id, witness.clone());
+        Ok(witness)
     }
 
     pub(crate) fn walk(&self) -> Walk<'_> {
-        Walk { snapshot: &*self.snapshot, generation: self.generation, rows: &self.shared.rows }
+        Walk { snapshot: &*self.snapshot, generation: self.generation, root: &self.root, cache: &self.shared.cache }
     }
 
     pub(crate) fn snapshot(&self) -> &dyn Snapshot {

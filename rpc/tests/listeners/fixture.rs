@@ -46,7 +46,7 @@ impl Node {
         let spec = ChainSpec::preset("dev").expect("the preset");
         let genesis_hash = |root: &_| BlockHash(spec.genesis_hash(root));
         let genesis = Genesis { id: spec.id(), pairs: spec.genesis(), hash: &genesis_hash };
-        let config = Config { committer: Arc::new(Committer::new(WindowBits::SMALL)), row_cache_bytes: 1 << 20 };
+        let config = Config { committer: Arc::new(Committer::new(WindowBits::SMALL)), cache_bytes: 1 << 20 };
         let (writer, handle, reader) = rustorium_state::open(Arc::new(Memory::new()), &genesis, &config, &mut |_| {
             std::ops::ControlFlow::Continue(())
         })

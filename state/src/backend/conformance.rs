@@ -232,10 +232,14 @@ fn ranges_keep_to_their_bounds(fresh: Fresh<'_>) {
     assert_eq!(keys(Bounds::prefix(b"\xff")), [b"\xff\xff"]);
     assert_eq!(keys(Bounds::prefix(b"")).len(), 5);
     let each = [part(b"", b"a"), part(b"a", b"ab"), part(b"ab\0", b"ac"), part(b"b\0", b"c"), Bounds::prefix(b"\xff")];
-    let first = now.first_of_each(Column::Index, &each).unwrap();
-    let expected: [Option<&[u8]>; 5] = [None, Some(b"a"), Some(b"ab\xff"), None, Some(b"\xff\xff")];
-    assert_eq!(first, expected.map(|key| key.map(|key| (key.to_vec(), vec![]))));
-    assert_eq!(now.first_of_each(Column::Index, &[]).unwrap(), []);
+    for rows_max in [1, 2] {
+        let one_by_one = each.clone().map(|bounds| now.range(Column::Index, &bounds, rows_max, 100).unwrap());
+        assert_eq!(now.ranges(Column::Index, &each, rows_max, 100).unwrap(), one_by_one);
+    }
+    let empty = [part(b"a", b"a"), part(b"ab", b"a"), Bounds::prefix(b"b")];
+    let found = now.ranges(Column::Index, &empty, 9, 100).unwrap();
+    assert_eq!(found.iter().map(|found| found.rows.len()).collect::<Vec<_>>(), [0, 0, 1]);
+    assert_eq!(now.ranges(Column::Index, &[], 1, 100).unwrap(), []);
     assert_eq!(keys(Bounds::prefix(b"a").after(b"a")), [&b"ab"[..], b"ab\xff"]);
     assert_eq!(keys(Bounds::prefix(b"ab").after(b"")), [&b"ab"[..], b"ab\xff"], "before the range");
 }

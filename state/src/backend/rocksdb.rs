@@ -43,9 +43,7 @@ use rocksdb::{
     ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
 };
 
-use super::{
-    Backend, BackendError, Batch, Bounds, Column, Durability, Op, Page, Row, Rows, Snapshot, assert_ascending,
-};
+use super::{Backend, BackendError, Batch, Bounds, Column, Durability, Op, Page, Rows, Snapshot, assert_ascending};
 
 /// What a store may use of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,21 +213,33 @@ impl Snapshot for Moment {
     }
 
     /// One iterator for all: to make one costs several times a seek.
-    fn first_of_each(&self, column: Column, bounds: &[Bounds]) -> Result<Vec<Option<Row>>, BackendError> {
+    fn ranges(
+        &self,
+        column: Column,
+        bounds: &[Bounds],
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<Rows>, BackendError> {
         let store = self.borrow_owner();
         let mut options = self.read_options();
         if let Some(end) = bounds.last().and_then(|bounds| bounds.end.clone()) {
             options.set_iterate_upper_bound(end);
         }
         let mut rows = store.db.raw_iterator_cf_opt(&store.family(column), options);
-        let first = |bounds: &Bounds| {
+        let each = |bounds: &Bounds| {
+            let mut page = Page::new(rows_max, bytes_max);
+            let is_within = |key: &[u8]| bounds.end.as_deref().is_none_or(|end| key < end);
             rows.seek(&bounds.start);
-            let found = rows.item().filter(|(key, _)| bounds.end.as_deref().is_none_or(|end| *key < end));
-            let found = found.map(|(key, value)| (key.to_vec(), value.to_vec()));
+            while let Some((key, value)) = rows.item().filter(|(key, _)| is_within(key)) {
+                if !page.push(key, value) {
+                    break;
+                }
+                rows.next();
+            }
             rows.status().map_err(|error| refusal("read", &store.path, error))?;
-            Ok(found)
+            Ok(page.found)
         };
-        bounds.iter().map(first).collect()
+        bounds.iter().map(each).collect()
     }
 }
 

@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use super::{Change, End, Goal, Subtree, Visit, WholeNode};
 use crate::commit::{Committer, NodeDeltas, SlotDelta};
-use crate::curve::{Point, PointBytes};
+use crate::curve::Point;
 use crate::key::{KeyPath, NodePath, SlotScalar, StateRoot, ValueHash};
 use crate::node::{Leaf, NodeRow, Slot, SlotSet};
 
 /// Old and new of everything that a block changes. Undo, forks, diffs and rollback derive from it.
 #[derive(Clone, Debug)]
 pub struct Delta {
-    /// `c48` of the root commitment after.
-    pub root: PointBytes,
+    /// The root commitment after.
+    pub root: Point,
     /// The leaves that change, ascending by path; a put of the same value is no change.
     pub leaves: Vec<LeafDelta>,
     /// The inner nodes that change, appear or vanish, ascending by path.
@@ -29,7 +29,7 @@ pub struct Delta {
 impl Delta {
     /// The state root after.
     pub fn state_root(&self) -> StateRoot {
-        StateRoot::of(&self.root)
+        StateRoot::of(&self.root.encode())
     }
 }
 
@@ -106,7 +106,7 @@ impl Subtree {
             Some(NodeDelta { path: NodePath::ROOT, new: Some(row), .. }) => row.commitment,
             _ => root.commitment,
         };
-        Delta { root: root.encode(), leaves: leaf_deltas(&self.visits, changes), nodes, whole }
+        Delta { root, leaves: leaf_deltas(&self.visits, changes), nodes, whole }
     }
 }
 

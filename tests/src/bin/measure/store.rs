@@ -17,7 +17,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// As the node has it.
-const ROW_CACHE_BYTES: u64 = 256 << 20;
+const CACHE_BYTES: u64 = 256 << 20;
 
 /// A store's place and what is shared between its openings.
 pub(crate) struct Store {
@@ -56,7 +56,7 @@ impl Store {
     pub(crate) fn open(&self, spec: &ChainSpec) -> anyhow::Result<Open> {
         let hash = |root: &_| BlockHash(spec.genesis_hash(root));
         let genesis = Genesis { id: spec.id(), pairs: spec.genesis(), hash: &hash };
-        let config = Config { committer: self.committer.clone(), row_cache_bytes: ROW_CACHE_BYTES };
+        let config = Config { committer: self.committer.clone(), cache_bytes: CACHE_BYTES };
         let backend = Arc::new(Rocks::open(&self.path, &RocksConfig::default())?);
         let proceed = &mut |_| ControlFlow::Continue(());
         let (writer, handle, reader) = rustorium_state::open(backend, &genesis, &config, proceed)?;

@@ -1,0 +1,107 @@
+//! What is kept in memory so that the disk is not asked again: whole nodes, and witnesses.
+//!
+//! A node is kept under its path and commitment, a witness under the state root and the claims that it proves. So what is
+//! found is right for every block in which the node looks so, forks share it, and nothing is ever stale: versions that no
+//! block needs any more are dropped when their successors are final, or age out. Shared by all threads; bounded in bytes.
+//!
+//! What went in is trusted. A damaged row makes a wrong entry; whoever finds that out calls [`Cache::clear`].
+
+use std::sync::Arc;
+
+use quick_cache::{Weighter, sync};
+use rustorium_verkle::tree::WholeNode;
+use rustorium_verkle::{Claim, Delta, NodePath, Point, StateRoot};
+
+/// The share of the memory that witnesses take: one part in so many.
+const WITNESS_SHARE: u64 = 16;
+/// What an entry takes beside its bytes, about: its place in the table and what the allocator adds.
+const ENTRY_BYTES: u64 = 128;
+/// Bytes of a node and of a witness as they are expected; the tables are laid out for it.
+const NODE_BYTES: u64 = 1536;
+const WITNESS_BYTES: u64 = 1024;
+
+/// Nodes and witnesses; bounded in bytes.
+pub(crate) struct Cache {
+    /// By the commitment's fingerprint: what is found is compared with what was asked for.
+    nodes: sync::Cache<u64, Arc<WholeNode>, Bytes>,
+    witnesses: sync::Cache<WitnessId, Arc<[u8]>, Bytes>,
+}
+
+/// What a witness proves: a hash of the state root and the claims.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct WitnessId([u8; 32]);
+
+impl WitnessId {
+    /// The claims in the order of their paths.
+    pub(crate) fn new(root: &StateRoot, claims: &[Claim]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&root.0);
+        for Claim { path, value } in claims {
+            hasher.update(&path.0).update(&[value.is_some() as u8]);
+            if let Some(value_hash) = value {
+                hasher.update(&value_hash.0);
+            }
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
+impl Cache {
+    /// A cache of at most about `bytes_max` bytes.
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        let witnesses_max = bytes_max / WITNESS_SHARE;
+        let nodes_max = bytes_max - witnesses_max;
+        let entries = |bytes_max: u64, each: u64| (bytes_max / each).max(16) as usize;
+        Self {
+            nodes: sync::Cache::with_weighter(entries(nodes_max, NODE_BYTES), nodes_max, Bytes),
+            witnesses: sync::Cache::with_weighter(entries(witnesses_max, WITNESS_BYTES), witnesses_max, Bytes),
+        }
+    }
+
+    /// The node at this path with this commitment.
+    pub(crate) fn node(&self, path: &NodePath, commitment: &Point) -> Option<Arc<WholeNode>> {
+        let found = self.nodes.get(&commitment.fingerprint())?;
+        (found.row().commitment == *commitment && found.path() == path).then_some(found)
+    }
+
+    pub(crate) fn insert(&self, node: Arc<WholeNode>) {
+        self.nodes.insert(node.row().commitment.fingerprint(), node);
+    }
+
+    /// Takes in the nodes of a block that has become final, and drops the versions before them.
+    pub(crate) fn advance(&self, delta: Delta) {
+        for old in delta.nodes.iter().filter_map(|node| node.old) {
+            self.nodes.remove(&old.commitment.fingerprint());
+        }
+        delta.whole.into_iter().for_each(|node| self.insert(node));
+    }
+
+    pub(crate) fn witness(&self, id: &WitnessId) -> Option<Arc<[u8]>> {
+        self.witnesses.get(id)
+    }
+
+    pub(crate) fn insert_witness(&self, id: WitnessId, witness: Arc<[u8]>) {
+        self.witnesses.insert(id, witness);
+    }
+
+    /// Forgets everything: something of it has turned out to be wrong.
+    pub(crate) fn clear(&self) {
+        self.nodes.clear();
+        self.witnesses.clear();
+    }
+}
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<u64, Arc<WholeNode>> for Bytes {
+    fn weight(&self, _: &u64, node: &Arc<WholeNode>) -> u64 {
+        node.bytes() as u64 + ENTRY_BYTES
+    }
+}
+
+impl Weighter<WitnessId, Arc<[u8]>> for Bytes {
+    fn weight(&self, _: &WitnessId, witness: &Arc<[u8]>) -> u64 {
+        witness.len() as u64 + ENTRY_BYTES
+    }
+}
