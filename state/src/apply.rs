@@ -21,15 +21,15 @@ pub(crate) fn check_sizes(changes: &[Change]) -> Result<(), ApplyError> {
     if changes.len() > CHANGES_MAX {
         return Err(ApplyError::TooManyChanges { max: CHANGES_MAX, got: changes.len() });
     }
-    changes.iter().try_for_each(check_size)
+    changes.iter().try_for_each(|(key, value)| check_size(key, value.as_deref()))
 }
 
 /// Refuses a pair that no block may hold.
-pub(crate) fn check_size((key, value): &Change) -> Result<(), ApplyError> {
+pub(crate) fn check_size(key: &[u8], value: Option<&[u8]>) -> Result<(), ApplyError> {
     if key.len() > KEY_BYTES_MAX {
         return Err(ApplyError::KeyTooLong { max: KEY_BYTES_MAX, got: key.len() });
     }
-    let got = value.as_ref().map_or(0, Vec::len);
+    let got = value.map_or(0, <[u8]>::len);
     if got > VALUE_BYTES_MAX {
         return Err(ApplyError::ValueTooLarge { max: VALUE_BYTES_MAX, got });
     }

@@ -1,7 +1,7 @@
 //! Making a block final: everything that it changes, as one batch of rows.
 
 use parity_scale_codec::Encode;
-use rustorium_verkle::Delta;
+use rustorium_verkle::{Delta, ValueHash};
 
 use crate::apply::Applied;
 use crate::backend::{Batch, Column};
@@ -29,16 +29,10 @@ pub(crate) fn put_tree(batch: &mut Batch, generation: Generation, changes: &Chan
             index.push((&entry.key, false));
             continue;
         };
-        let row = if LeafRow::is_inline(value) {
-            if leaf.old.is_some() {
-                batch.delete(Column::Big, &key);
-            }
-            LeafRow::Inline { key: entry.key.clone(), value: value.clone() }
-        } else {
-            batch.put(Column::Big, &key, value);
-            LeafRow::Big { key: entry.key.clone(), bytes: value.len() as u64, value_hash: value_hash.0 }
-        };
-        batch.put(Column::Leaf, &key, &row.encode());
+        if leaf.old.is_some() && LeafRow::is_inline(value) {
+            batch.delete(Column::Big, &key);
+        }
+        put_leaf(batch, &key, &entry.key, value, value_hash);
         if leaf.old.is_none() {
             index.push((&entry.key, true));
         }
@@ -59,6 +53,17 @@ pub(crate) fn put_tree(batch: &mut Batch, generation: Generation, changes: &Chan
             None => batch.delete(Column::Node, &key),
         }
     }
+}
+
+/// A pair's row in the leaf column, under this row key, and that of its value if it is big.
+pub(crate) fn put_leaf(batch: &mut Batch, row_key: &[u8], key: &[u8], value: &[u8], value_hash: ValueHash) {
+    let row = if LeafRow::is_inline(value) {
+        LeafRow::Inline { key: key.to_vec(), value: value.to_vec() }
+    } else {
+        batch.put(Column::Big, row_key, value);
+        LeafRow::Big { key: key.to_vec(), bytes: value.len() as u64, value_hash: value_hash.0 }
+    };
+    batch.put(Column::Leaf, row_key, &row.encode());
 }
 
 /// The rows that make a header the head.

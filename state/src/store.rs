@@ -8,13 +8,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use parity_scale_codec::{DecodeAll, Encode};
-use rustorium_verkle::{Point, StateRoot};
+use rustorium_verkle::tree::{Bulk, OutOfOrder};
+use rustorium_verkle::{KeyPath, Leaf, NodePath, NodeRow, Point, StateRoot, ValueHash};
 
-use crate::apply::{change, check_size};
+use crate::apply::check_size;
 use crate::backend::{Backend, BackendError, Batch, Bounds, Column, Durability};
-use crate::block::{BlockHash, Changes, Header};
+use crate::block::{BlockHash, Header};
 use crate::error::{OpenError, ReadError};
-use crate::finalize::{put_head, put_tree};
+use crate::finalize::{put_head, put_leaf};
 use crate::schema::{ChainRow, FORMAT, Generation, decode_format, encode_format, meta};
 use crate::view::{Shared, View, header_row};
 use crate::walk;
@@ -25,12 +26,15 @@ const GENESIS_CHUNK_PAIRS: usize = 16_384;
 /// Bytes of values of the genesis that are committed together.
 const GENESIS_CHUNK_BYTES: usize = 64 << 20;
 
+/// A key and its value.
+type Pair = (Vec<u8>, Vec<u8>);
+
 /// What block 0 holds, and whose it is.
 pub struct Genesis<'a> {
     /// The chain's id, for messages.
     pub id: &'a str,
     /// Keys and values; each key once.
-    pub pairs: &'a [(Vec<u8>, Vec<u8>)],
+    pub pairs: &'a [Pair],
     /// The genesis block's hash, once its state root is known.
     pub hash: &'a dyn Fn(&StateRoot) -> BlockHash,
 }
@@ -139,7 +143,8 @@ impl Store {
         Ok(view)
     }
 
-    /// Loads block 0: chunks of pairs in the order of their paths, then the rows that make it the head.
+    /// Loads block 0: pairs in the order of their paths and the nodes that they finish, chunk by chunk, then the rows that
+    /// make it the head. Nothing is read back.
     fn load(
         &self,
         genesis: &Genesis<'_>,
@@ -147,40 +152,62 @@ impl Store {
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<BlockHash, OpenError> {
         self.clear()?;
-        let pairs = genesis.pairs.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
-        let pairs: Vec<_> = pairs.collect();
-        pairs.iter().try_for_each(check_size).map_err(|error| OpenError::Genesis { what: error.to_string() })?;
+        let sizes = genesis.pairs.iter().try_for_each(|(key, value)| check_size(key, Some(value)));
+        sizes.map_err(|error| OpenError::Genesis { what: error.to_string() })?;
+        let mut pairs: Vec<(KeyPath, &Pair)> = genesis.pairs.iter().map(|pair| (KeyPath::of(&pair.0), pair)).collect();
+        pairs.sort_unstable_by_key(|(path, _)| *path);
         let pairs_total = pairs.len();
-        let mut header = Header {
-            number: 0,
-            hash: BlockHash::ZERO,
-            parent_hash: BlockHash::ZERO,
-            state_root: StateRoot::of(&rustorium_verkle::PointBytes::INFINITY),
-            timestamp_ms: None,
-        };
-        let (mut loaded, mut root) = (0, Point::INFINITY);
+        let mut bulk = Bulk::new(&self.shared.committer);
+        let mut rest = pairs.as_slice();
         proceed(progress(Progress { pairs: 0, pairs_total }))?;
-        for chunk in chunks(pairs) {
-            let view = self.view(header.clone(), root)?;
-            loaded += chunk.len();
-            let changes = Changes::new(chunk);
-            let delta = change(&view, &changes, &self.shared.committer)?;
-            (root, header.state_root) = (delta.root, delta.state_root());
-            let mut batch = Batch::new();
-            put_tree(&mut batch, self.generation, &changes, &delta);
-            self.commit(batch, Durability::Buffered)?;
-            self.shared.cache.advance(delta);
-            proceed(progress(Progress { pairs: loaded, pairs_total }))?;
+        while !rest.is_empty() {
+            let (chunk, others) = rest.split_at(chunk_len(rest));
+            rest = others;
+            let (batch, leaves) = self.pair_rows(chunk);
+            let nodes = bulk.push(&leaves).map_err(|OutOfOrder { path }| OpenError::Genesis {
+                what: format!("the key with the path {path} twice"),
+            })?;
+            self.commit(self.with_node_rows(batch, nodes), Durability::Buffered)?;
+            proceed(progress(Progress { pairs: pairs_total - rest.len(), pairs_total }))?;
         }
-        header.hash = (genesis.hash)(&header.state_root);
-        let chain = ChainRow { id: genesis.id.to_owned(), genesis_hash: header.hash, genesis_content: content };
-        let mut batch = Batch::new();
+        let nodes = bulk.finish();
+        let (_, root) = nodes.last().expect("the root is always there");
+        let state_root = StateRoot::of(&root.commitment.encode());
+        let hash = (genesis.hash)(&state_root);
+        let header = Header { number: 0, hash, parent_hash: BlockHash::ZERO, state_root, timestamp_ms: None };
+        let chain = ChainRow { id: genesis.id.to_owned(), genesis_hash: hash, genesis_content: content };
+        let mut batch = self.with_node_rows(Batch::new(), nodes);
         put_head(&mut batch, &header, content);
         batch.put(Column::Meta, meta::LIVE, &[self.generation.0]);
         batch.put(Column::Meta, meta::CHAIN, &chain.encode());
         self.commit(batch, Durability::Synced)?;
-        tracing::info!(keys = pairs_total, state_root = %header.state_root, hash = %header.hash, "genesis loaded");
-        Ok(header.hash)
+        tracing::info!(keys = pairs_total, %state_root, %hash, "genesis loaded");
+        Ok(hash)
+    }
+
+    /// The rows of new pairs, and their leaves.
+    fn pair_rows(&self, pairs: &[(KeyPath, &Pair)]) -> (Batch, Vec<Leaf>) {
+        let mut batch = Batch::new();
+        let mut leaves = Vec::with_capacity(pairs.len());
+        let mut keys = Vec::with_capacity(pairs.len());
+        for (path, (key, value)) in pairs {
+            let leaf = Leaf { path: *path, value_hash: ValueHash::of(value) };
+            put_leaf(&mut batch, &self.generation.leaf_key(path), key, value, leaf.value_hash);
+            leaves.push(leaf);
+            keys.push(self.generation.index_key(key));
+        }
+        keys.sort_unstable();
+        keys.iter().for_each(|key| batch.put(Column::Index, key, &[]));
+        (batch, leaves)
+    }
+
+    /// A batch with the rows of new nodes beside what is in it. The root of the empty tree has no row.
+    fn with_node_rows(&self, mut batch: Batch, nodes: Vec<(NodePath, NodeRow)>) -> Batch {
+        let nodes = nodes.into_iter().filter(|(_, row)| *row != NodeRow::EMPTY);
+        let mut rows: Vec<_> = nodes.map(|(path, row)| (self.generation.node_key(&path), row.encode())).collect();
+        rows.sort_unstable();
+        rows.iter().for_each(|(key, row)| batch.put(Column::Node, key, row));
+        batch
     }
 
     /// Takes away what an interrupted load has left.
@@ -221,23 +248,19 @@ fn stamp(backend: &dyn Backend) -> Result<(), OpenError> {
     }
 }
 
-/// The pairs in the order of their paths, cut into pieces that fit in memory twice.
-fn chunks(mut pairs: Vec<crate::block::Change>) -> impl Iterator<Item = Vec<crate::block::Change>> {
-    pairs.sort_by_cached_key(|(key, _)| rustorium_verkle::KeyPath::of(key));
-    let mut rest = pairs.into_iter().peekable();
-    std::iter::from_fn(move || {
-        let (mut chunk, mut bytes) = (Vec::new(), 0);
-        while chunk.len() < GENESIS_CHUNK_PAIRS && bytes < GENESIS_CHUNK_BYTES {
-            let Some(pair) = rest.next() else { break };
-            bytes += pair.1.as_ref().map_or(0, Vec::len);
-            chunk.push(pair);
-        }
-        (!chunk.is_empty()).then_some(chunk)
-    })
+/// How many of these pairs are committed together: at least one.
+fn chunk_len(pairs: &[(KeyPath, &Pair)]) -> usize {
+    let mut bytes = 0;
+    let small = |(_, (_, value)): &&(KeyPath, &Pair)| {
+        let before = bytes;
+        bytes += value.len();
+        before < GENESIS_CHUNK_BYTES
+    };
+    pairs.iter().take(GENESIS_CHUNK_PAIRS).take_while(small).count()
 }
 
 fn genesis_content(genesis: &Genesis<'_>) -> [u8; 32] {
-    let mut pairs: Vec<&(Vec<u8>, Vec<u8>)> = genesis.pairs.iter().collect();
+    let mut pairs: Vec<&Pair> = genesis.pairs.iter().collect();
     pairs.sort_unstable();
     let mut hasher = blake3::Hasher::new_derive_key(GENESIS_CONTEXT);
     hasher.update(&(genesis.id, pairs.len() as u64).encode());

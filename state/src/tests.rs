@@ -293,6 +293,37 @@ fn an_interrupted_genesis_starts_over() {
 }
 
 #[test]
+fn a_genesis_has_the_rows_of_a_block_with_the_same_pairs() {
+    let rows = |backend: &Memory, column| {
+        let found = backend.snapshot().unwrap().range(column, &Generation(0).all(), usize::MAX, usize::MAX).unwrap();
+        assert!(!found.more);
+        found.rows
+    };
+    // Nothing, one leaf, a few, and more than are committed together.
+    for count in [0, 1, 300, 40_000u32] {
+        let value = |i: u32| vec![i as u8; if i.is_multiple_of(97) { 5000 } else { 3 }];
+        let model: Model = (0..count).map(|i| (i.to_be_bytes().to_vec(), value(i))).collect();
+        let (loaded, applied) = (Arc::new(Memory::new()), Arc::new(Memory::new()));
+        let of_genesis = Running::open(loaded.clone(), &model).unwrap().reader.head().header().state_root;
+        let running = Running::open(applied.clone(), &Model::new()).unwrap();
+        let changes = model.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        assert_eq!(running.apply(1, changes).unwrap().state_root, of_genesis);
+        for column in [Column::Leaf, Column::Big, Column::Node, Column::Index] {
+            assert!(rows(&loaded, column) == rows(&applied, column), "{count} pairs, column {}", column.name());
+        }
+    }
+}
+
+#[test]
+fn a_genesis_with_a_key_twice_is_refused() {
+    let pairs = [(b"k".to_vec(), b"1".to_vec()), (b"l".to_vec(), b"2".to_vec()), (b"k".to_vec(), b"1".to_vec())];
+    let genesis = Genesis { id: "test", pairs: &pairs, hash: &hash_of_root };
+    let config = Config { committer: COMMITTER.clone(), cache_bytes: 1 << 16 };
+    let refused = open(Arc::new(Memory::new()), &genesis, &config, &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(refused.err(), Some(OpenError::Genesis { what }) if what.ends_with("twice")));
+}
+
+#[test]
 fn a_failed_commit_changes_nothing_and_stops_the_writer() {
     for written in [false, true] {
         let memory = Arc::new(Memory::new());
