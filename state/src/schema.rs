@@ -128,10 +128,15 @@ pub(crate) fn decode_leaf(key: &[u8], bytes: &[u8]) -> Result<(KeyPath, LeafRow)
 
 /// Decodes a row of the node column and its key.
 pub(crate) fn decode_node(key: &[u8], bytes: &[u8]) -> Result<(NodePath, NodeRow), String> {
-    let path = key.get(2..).and_then(NodePath::parse).filter(|path| path.depth() == key[1] as usize);
-    let path = path.ok_or_else(|| "a node key whose depth is not that of its path".to_owned())?;
+    let path = node_path(key)?;
     let row = NodeRow::decode(bytes).map_err(|error| format!("node {path}: {error}"))?;
     Ok((path, row))
+}
+
+/// The path that a key of the node column leads to.
+pub(crate) fn node_path(key: &[u8]) -> Result<NodePath, String> {
+    let path = key.get(2..).and_then(NodePath::parse).filter(|path| path.depth() == key[1] as usize);
+    path.ok_or_else(|| "a node key whose depth is not that of its path".to_owned())
 }
 
 /// A header as the block column has it.
