@@ -14,13 +14,16 @@ export RUSTORIUM_SEED ?= $(SEED)
 # Further arguments of the node, as in `make dev ARGS="--rpc-port 0 -v"`.
 ARGS ?=
 WASM = wasm32-unknown-unknown
-BIN = $${CARGO_TARGET_DIR:-target}/release
+TARGET = $${CARGO_TARGET_DIR:-target}
+BIN = $(TARGET)/release
+# The stores that ours is held against are a feature of the tests; RocksDB is compiled the same with it.
+BENCH = $(CARGO) build $(CARGO_ARGS) --features rustorium-tests/peers --bin bench && $(BIN)/bench --folder $(TARGET)
 
-.PHONY: help setup setup-native setup-wasm dev build test fmt lint wasm measure torture
+.PHONY: help setup setup-native setup-wasm dev build test fmt lint wasm bench bench-quick torture
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 dev: setup ## Start a development node (ARGS="…" are passed on)
 	$(CARGO) build $(CARGO_ARGS)
@@ -45,9 +48,11 @@ lint: setup ## Formatting, clippy and the documentation, warnings being errors
 wasm: setup ## Check that what a light client needs compiles for wasm
 	$(CARGO) check --release --target $(WASM) -p rustorium-verkle -p rustorium-chain-spec
 
-measure: setup ## Print how long things take on this machine (ARGS="--help" for choices)
-	$(CARGO) build $(CARGO_ARGS)
-	$(BIN)/measure $(ARGS)
+bench: setup ## Measure this and other stores: up to 15 minutes, 10 GB of disk (ARGS="--help" for choices)
+	$(BENCH) $(ARGS)
+
+bench-quick: setup ## The same with less of everything: up to 2 minutes
+	$(BENCH) --quick $(ARGS)
 
 torture: setup ## Kill a node at random 300 times (RUSTORIUM_CRASHES=…): ten minutes or more
 	@echo "RUSTORIUM_SEED=$$RUSTORIUM_SEED"

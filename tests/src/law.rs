@@ -33,8 +33,8 @@ const ALL: &[&str] = &["rustorium-*"];
 /// Libraries that only some rooms may name.
 const LIBRARIES: &[Library] = &[
     Library { names: &["ark_*", "blst"], crates: &["verkle", "chain-spec"], rooms: &["verkle/src/curve", BLS] },
-    Library { names: &["rocksdb"], crates: &["state"], rooms: &["state/src/backend/rocksdb"] },
-    Library { names: &["redb"], crates: &["state"], rooms: &["state/src/backend/redb"] },
+    Library { names: &["rocksdb"], crates: &["state", "tests"], rooms: &["state/src/backend/rocksdb", PEERS] },
+    Library { names: &["redb"], crates: &["state", "tests"], rooms: &["state/src/backend/redb", PEERS] },
     Library { names: &["tikv_client"], crates: &["state"], rooms: &["state/src/backend/tikv"] },
     Library { names: &["libp2p*"], crates: &["p2p", "tests"], rooms: &["p2p", "tests"] },
     Library {
@@ -47,7 +47,10 @@ const LIBRARIES: &[Library] = &[
         crates: &["rpc", "node", "tests"],
         rooms: &["rpc", "node", "tests"],
     },
+    Library { names: &["nomt*", "jmt", "eth_trie", "borsh"], crates: &["tests"], rooms: &[PEERS] },
 ];
+/// Where the benchmark holds other stores against ours.
+const PEERS: &str = "tests/src/bin/bench/peers";
 const BLS: &str = "chain-spec/src/bls";
 
 /// Rooms that may write `unsafe`.

@@ -1,6 +1,6 @@
 //! What the scenarios across crates share: the import law, real data, made-up chains with a model, and a daemon to drive.
 //!
-//! The scenarios themselves are in `tests/`, the program that measures is `src/bin/measure`. Nothing here is part of the
+//! The scenarios themselves are in `tests/`, the program that measures is `src/bin/bench`. Nothing here is part of the
 //! product.
 #![forbid(unsafe_code)]
 

@@ -1,0 +1,251 @@
+//! Other stores under the same workload, each in processes of its own: the durable commit, reads and proofs.
+//!
+//! A store is loaded by one process; then, for each round, another opens it, applies some blocks that do not count and
+//! those that do, reads and proves. Rounds go in turn through all stores, so that whatever else the machine does hits them
+//! alike, and the median of the rounds counts. A commit is timed from outside: from the block in memory to the answer
+//! that it is durable and its root known. CPU time is that of all threads while commits are under way, so of the work that
+//! a store puts off (RocksDB's flushes and compactions) it has what falls into the blocks that count.
+//!
+//! Nobody's cache is tuned to the workload; all fit the whole state. What each does and does not do is in its entry of
+//! [`ENTRIES`] and in its file. All of them but ours take the random keys as they are; ours hashes each one to its path.
+
+#[cfg(feature = "peers")]
+mod eth_trie;
+#[cfg(feature = "peers")]
+mod jmt;
+#[cfg(feature = "peers")]
+mod nomt;
+mod ours;
+#[cfg(feature = "peers")]
+mod redb;
+#[cfg(feature = "peers")]
+mod rocksdb;
+mod turn;
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+pub(crate) use self::turn::Turn;
+use self::turn::{Loaded, Outcome, Round};
+use crate::machine::{disk_bytes, median};
+use crate::store::Phases;
+use crate::table::{Table, digits, megabytes, thousands};
+use crate::workload::{Key, Scale, Update};
+use crate::{Choices, own};
+
+/// A store under measurement, open.
+pub(crate) trait Peer {
+    /// Applies a block, which is sorted by key. When this returns it is durable, and its root is known if there is one.
+    fn commit(&mut self, block: Vec<Update>) -> anyhow::Result<()>;
+
+    /// The newest value of a key.
+    fn read(&mut self, key: &Key) -> anyhow::Result<Option<Vec<u8>>>;
+
+    /// What proves the newest value of a key, encoded. Asked only of stores that prove.
+    fn prove(&mut self, key: &Key) -> anyhow::Result<Vec<u8>>;
+
+    /// Decodes a proof and verifies that under the newest root the key has this value. Asked only of stores that prove.
+    fn verify(&mut self, proof: &[u8], key: &Key, value: &[u8]) -> anyhow::Result<()>;
+
+    /// Where the time of the last commit went, as far as the store tells.
+    fn phases(&mut self) -> Phases {
+        Phases::new()
+    }
+
+    /// Ends its threads and lets go of its files.
+    fn close(self: Box<Self>) -> anyhow::Result<()>;
+}
+
+/// A store that can be measured.
+struct Entry {
+    name: &'static str,
+    /// What it is, and what it does and does not do.
+    about: &'static str,
+    proves: bool,
+    /// Opens the store in a folder that exists, or makes it.
+    open: fn(&Path) -> anyhow::Result<Box<dyn Peer>>,
+    /// Why it cannot run here.
+    refused: fn() -> Option<&'static str>,
+}
+
+/// All stores, ours first.
+const ENTRIES: &[Entry] = &[
+    Entry {
+        name: "ours",
+        about: "Verkle tree on RocksDB, through the state's public door. Root of the state alone; newest state and every \
+                block's header kept, keys listed. A proof is a witness; it is verified once before it is handed out",
+        proves: true,
+        open: ours::open,
+        refused: || None,
+    },
+    #[cfg(feature = "peers")]
+    Entry {
+        name: "nomt",
+        about: "nomt 1.0.5: binary Merkle trie (BLAKE3) on its own files through io_uring. Root of the state alone; newest \
+                state kept; commits on all cores, no witness of the block, no rollback log",
+        proves: true,
+        open: nomt::open,
+        refused: nomt::refused,
+    },
+    #[cfg(feature = "peers")]
+    Entry {
+        name: "jmt",
+        about: "jmt 0.12: Jellyfish Merkle tree (BLAKE3) on RocksDB, its batched call. Root of the state alone; one thread; \
+                every version kept, nothing pruned, which spares it deletes",
+        proves: true,
+        open: jmt::open,
+        refused: || None,
+    },
+    #[cfg(feature = "peers")]
+    Entry {
+        name: "eth_trie",
+        about: "eth_trie 0.6: Ethereum's Merkle-Patricia trie (Keccak) on RocksDB. Root of the state alone; one thread; \
+                newest state kept; values lie in the tree",
+        proves: true,
+        open: eth_trie::open,
+        refused: || None,
+    },
+    #[cfg(feature = "peers")]
+    Entry {
+        name: "rocksdb",
+        about: "RocksDB alone: a row a key, a synced batch a block. No root, no proofs; what ours and two others rest on",
+        proves: false,
+        open: rocksdb::open,
+        refused: || None,
+    },
+    #[cfg(feature = "peers")]
+    Entry {
+        name: "redb",
+        about: "redb 4.6 alone: a row a key, a synced transaction a block. No root, no proofs",
+        proves: false,
+        open: redb::open,
+        refused: || None,
+    },
+];
+
+/// How it went with one store.
+struct Result {
+    entry: &'static Entry,
+    loaded: Loaded,
+    rounds: Vec<Round>,
+    disk_bytes: u64,
+}
+
+/// Measures all stores in child processes and prints the tables.
+pub(crate) fn measure(choices: &Choices, scale: &Scale) -> anyhow::Result<()> {
+    let folder = tempfile::Builder::new().prefix("rustorium-bench-").tempdir_in(&choices.folder)?;
+    let turn = |entry: &Entry, turn| own::<Outcome>(choices, &turn::arguments(entry.name, folder.path(), turn));
+    let mut results: Vec<Result> = Vec::new();
+    let mut failed = false;
+    let mut lost = |entry: &Entry, error: anyhow::Error| {
+        println!("\n**{}: failed: {error:#}**", entry.name);
+        failed = true;
+    };
+    for entry in ENTRIES.iter().filter(|entry| choices.stores.is_empty() || choices.stores.contains(&entry.name.into()))
+    {
+        match turn(entry, Turn::Load) {
+            Ok(Outcome::Refused(why)) => println!("\n**{}: skipped: {why}**", entry.name),
+            Ok(Outcome::Loaded(loaded)) => results.push(Result { entry, loaded, rounds: vec![], disk_bytes: 0 }),
+            Ok(Outcome::Round(_)) => unreachable!("a load is answered as one"),
+            Err(error) => lost(entry, error),
+        }
+    }
+    for round in 0..scale.rounds {
+        for result in &mut results {
+            match turn(result.entry, Turn::Round(round)) {
+                Ok(Outcome::Round(done)) => result.rounds.push(done),
+                Ok(_) => unreachable!("a round is answered as one"),
+                Err(error) => lost(result.entry, error),
+            }
+        }
+    }
+    results.retain(|result| result.rounds.len() == scale.rounds);
+    for result in &mut results {
+        result.disk_bytes = disk_bytes(&folder.path().join(result.entry.name))?;
+    }
+    print(&results, scale);
+    anyhow::ensure!(!failed, "a store failed");
+    Ok(())
+}
+
+/// The turn of one store, in the child process: prints its outcome for the parent.
+pub(crate) fn take_turn(name: &str, folder: &Path, turn: Turn, seed: u64, scale: &Scale) -> anyhow::Result<()> {
+    let entry = ENTRIES.iter().find(|entry| entry.name == name).context("no such store")?;
+    let outcome = turn::take(entry, folder, turn, seed, scale)?;
+    println!("{}", serde_json::to_string(&outcome)?);
+    Ok(())
+}
+
+impl Result {
+    fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
+        median(self.rounds.iter().map(of))
+    }
+}
+
+fn print(results: &[Result], scale: &Scale) {
+    let ours = results.iter().find(|result| result.entry.name == "ours");
+    let ratio = |result: &Result, of: fn(&Round) -> f64| match ours {
+        Some(ours) if result.entry.name != "ours" => digits(ours.median(of) / result.median(of)),
+        _ => String::new(),
+    };
+    let rate: fn(&Round) -> f64 = |round| 1e6 / round.wall_us;
+    let cpu: fn(&Round) -> f64 = |round| round.cpu_us;
+    let mut commits = Table::new([
+        "store",
+        "a commit",
+        "updates/s",
+        "ours ÷ it",
+        "CPU µs/update",
+        "ours ÷ it",
+        "loaded, keys/s",
+        "CPU µs/key",
+        "peak memory",
+        "on disk",
+    ]);
+    let mut proofs = Table::new(["store", "a read, µs", "proof, bytes", "made, µs", "verified, µs", "both, ours ÷ it"]);
+    for result in results {
+        let entry = result.entry;
+        let peak = result.rounds.iter().map(|round| round.peak_bytes).max().unwrap_or(0).max(result.loaded.peak_bytes);
+        commits.row([
+            entry.name.to_owned(),
+            format!("{} ms", digits(result.median(|round| round.commit_ms))),
+            digits(result.median(rate)),
+            ratio(result, rate),
+            digits(result.median(cpu)),
+            ratio(result, cpu),
+            digits(1e6 / result.loaded.wall_us),
+            digits(result.loaded.cpu_us),
+            megabytes(peak),
+            megabytes(result.disk_bytes),
+        ]);
+        let mut row = vec![entry.name.to_owned(), digits(result.median(|round| round.read_us))];
+        if entry.proves && scale.proofs > 0 {
+            row.push(digits(result.median(|round| round.proof_bytes)));
+            row.push(digits(result.median(|round| round.prove_us)));
+            row.push(digits(result.median(|round| round.verify_us)));
+            row.push(ratio(result, |round| round.prove_us + round.verify_us));
+        }
+        proofs.row(row);
+    }
+    let Scale { keys, updates, blocks, rounds, warm_up, reads, proofs: proved, .. } = *scale;
+    let thousands = |count| thousands(count as u64);
+    commits.print(&format!(
+        "Durable commits (fsync) with root: {} updates each, half of them new keys, on {} keys; rounds: {rounds}, \
+         of {blocks} commits after {warm_up} that do not count; medians",
+        thousands(updates),
+        thousands(keys)
+    ));
+    proofs.print(&format!("{} point reads, {} proofs of one key each", thousands(reads), thousands(proved)));
+    for result in results {
+        println!("- {}: {}.", result.entry.name, result.entry.about);
+        let phases: Vec<String> = result.rounds[result.rounds.len() - 1]
+            .phases_ms
+            .iter()
+            .map(|(name, ms)| format!("{name} {} ms", digits(*ms)))
+            .collect();
+        if !phases.is_empty() {
+            println!("  Of a commit, by its own account, in the last round: {}.", phases.join(", "));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A store of ours on disk as the node has it, and what its writer tells of each block.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustorium_state::backend::{Rocks, RocksConfig};
+use rustorium_state::{Block, BlockHash, Change, Config, Genesis, Handle, Reader};
+use rustorium_verkle::{Committer, WindowBits};
+use tracing::field::{Field, Visit};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// As the node has it.
+const CACHE_BYTES: u64 = 256 << 20;
+
+/// Parts of a block's time, by name.
+pub(crate) type Phases = Vec<(String, Duration)>;
+
+/// An open store whose writer runs.
+pub(crate) struct Store {
+    pub(crate) reader: Reader,
+    handle: Handle,
+    writer: JoinHandle<()>,
+    told: Told,
+}
+
+impl Store {
+    /// Opens the store of an empty genesis.
+    pub(crate) fn open(path: &Path, committer: Arc<Committer>) -> anyhow::Result<Self> {
+        Self::open_chain(path, committer, &Genesis { id: "bench", pairs: &[], hash: &|root| BlockHash(root.0) })
+    }
+
+    pub(crate) fn open_chain(path: &Path, committer: Arc<Committer>, genesis: &Genesis<'_>) -> anyhow::Result<Self> {
+        let config = Config { committer, cache_bytes: CACHE_BYTES };
+        let backend = Arc::new(Rocks::open(path, &RocksConfig::default())?);
+        let proceed = &mut |_| ControlFlow::Continue(());
+        let (writer, handle, reader) = rustorium_state::open(backend, genesis, &config, proceed)?;
+        let told = Told::listen();
+        Ok(Self { reader, handle, writer: std::thread::spawn(|| writer.run()), told })
+    }
+
+    /// Applies the changes as the next block; it is durable when this returns. Gives what the writer tells of it.
+    pub(crate) fn apply(&self, changes: Vec<Change>) -> anyhow::Result<Phases> {
+        let head = self.reader.head().header().clone();
+        let number = head.number + 1;
+        let hash = BlockHash(*blake3::hash(&number.to_le_bytes()).as_bytes());
+        let block = Block { number, hash, parent_hash: head.hash, timestamp_ms: None, state_root: None, changes };
+        self.handle.apply_blocking(block)?;
+        Ok(self.told.take())
+    }
+
+    /// Closes it, so that it can be opened again.
+    pub(crate) fn close(self) {
+        self.handle.close();
+        self.writer.join().expect("the writer does not panic");
+    }
+}
+
+/// A committer as the node has it, its tables built.
+pub(crate) fn committer() -> Arc<Committer> {
+    let committer = Committer::new(WindowBits::DEFAULT);
+    committer.prepare();
+    Arc::new(committer)
+}
+
+/// Hears what the writer logs of a block's parts: every field that ends in `_us`. No door of the library tells it.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Phases>>);
+
+impl Told {
+    /// What is logged from now on, by all writers of this process.
+    fn listen() -> Self {
+        static TOLD: OnceLock<Told> = OnceLock::new();
+        let listen = || {
+            let told = Self::default();
+            let writer = Targets::new().with_target("rustorium_state::writer", tracing::Level::DEBUG);
+            tracing_subscriber::registry().with(told.clone().with_filter(writer)).init();
+            told
+        };
+        TOLD.get_or_init(listen).clone()
+    }
+
+    fn take(&self) -> Phases {
+        std::mem::take(&mut *self.0.lock().expect("nobody panics with it"))
+    }
+}
+
+impl<S: tracing::Subscriber> Layer<S> for Told {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let mut parts = Parts::default();
+        event.record(&mut parts);
+        if !parts.0.is_empty() {
+            *self.0.lock().expect("nobody panics with it") = parts.0;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Parts(Phases);
+
+impl Visit for Parts {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if let Some(name) = field.name().strip_suffix("_us") {
+            self.0.push((name.to_owned(), Duration::from_micros(value)));
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}

@@ -1,0 +1,102 @@
+//! What every store is given: keys and values that are functions of a seed, in the same blocks for all.
+//!
+//! A key is the hash of its index, so it is 32 random bytes and no table of keys is kept. A block overwrites keys chosen at
+//! random among those that exist, and adds as many new ones; values are 32 to 100 random bytes. Blocks are sorted by key,
+//! for the sake of stores that keep keys in their order. (Ours does not: it sorts again, by the hash of the key.)
+
+use rand::rngs::StdRng;
+use rand::seq::index;
+use rand::{Rng as _, RngExt as _};
+use rustorium_tests::chain::rng;
+
+/// A key of all blocks.
+pub(crate) type Key = [u8; 32];
+/// A key and its new value.
+pub(crate) type Update = (Key, Vec<u8>);
+
+/// How much is done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    /// Keys that are loaded first.
+    pub(crate) keys: usize,
+    /// Keys of a block that loads.
+    pub(crate) load: usize,
+    /// Updates of a block after that.
+    pub(crate) updates: usize,
+    /// Times that the rest is done, by a process each; the median counts.
+    pub(crate) rounds: usize,
+    /// Blocks at the beginning of a round that do not count: caches fill.
+    pub(crate) warm_up: usize,
+    /// Blocks of a round that count.
+    pub(crate) blocks: usize,
+    /// Point reads of a round.
+    pub(crate) reads: usize,
+    /// Proofs of a round, of one key each.
+    pub(crate) proofs: usize,
+}
+
+/// The stream of blocks of a seed.
+pub(crate) struct Workload {
+    seed: u64,
+    scale: Scale,
+}
+
+impl Workload {
+    pub(crate) fn new(seed: u64, scale: Scale) -> Self {
+        Self { seed, scale }
+    }
+
+    /// The blocks that load the first keys.
+    pub(crate) fn load(&self) -> impl Iterator<Item = Vec<Update>> + '_ {
+        (0..self.scale.keys).step_by(self.scale.load).map(|first| {
+            let mut rng = rng(self.seed, "load", first as u64);
+            let indices = first..(first + self.scale.load).min(self.scale.keys);
+            sorted(indices.map(|index| (self.key(index), value(&mut rng))).collect())
+        })
+    }
+
+    /// The blocks of a round, counted from 0.
+    pub(crate) fn round(&self, round: usize) -> impl Iterator<Item = Vec<Update>> + '_ {
+        let blocks = self.scale.warm_up + self.scale.blocks;
+        (round * blocks..(round + 1) * blocks).map(|block| self.block(block))
+    }
+
+    /// Keys that exist after a round, at random.
+    pub(crate) fn known(&self, round: usize, part: &str, count: usize) -> Vec<Key> {
+        let blocks = (round + 1) * (self.scale.warm_up + self.scale.blocks);
+        let mut rng = rng(self.seed, part, round as u64);
+        (0..count).map(|_| self.key(rng.random_range(0..self.keys_before(blocks)))).collect()
+    }
+
+    /// Half of them keys that exist, half new ones.
+    fn block(&self, number: usize) -> Vec<Update> {
+        let mut rng = rng(self.seed, "block", number as u64);
+        let (before, new) = (self.keys_before(number), self.scale.updates / 2);
+        let known = index::sample(&mut rng, before, self.scale.updates - new);
+        let indices = known.into_iter().chain(before..before + new);
+        sorted(indices.map(|index| (self.key(index), value(&mut rng))).collect())
+    }
+
+    /// Keys that exist before a block, counted from 0 after the load.
+    fn keys_before(&self, block: usize) -> usize {
+        self.scale.keys + block * (self.scale.updates / 2)
+    }
+
+    fn key(&self, index: usize) -> Key {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.seed.to_le_bytes()).update(&(index as u64).to_le_bytes());
+        *hasher.finalize().as_bytes()
+    }
+}
+
+fn sorted(mut block: Vec<Update>) -> Vec<Update> {
+    block.sort_unstable();
+    block
+}
+
+/// 32 to 100 random bytes.
+pub(crate) fn value(rng: &mut StdRng) -> Vec<u8> {
+    let mut bytes = vec![0; rng.random_range(32..=100)];
+    rng.fill_bytes(&mut bytes);
+    bytes
+}
