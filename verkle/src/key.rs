@@ -4,16 +4,36 @@
 //! context string of the tree's hashes stands in this file or in `transcript.rs`, nowhere else.
 
 use std::fmt;
+use std::sync::OnceLock;
+
+use blake3::hazmat::{self, ContextKey, HasherExt};
 
 use crate::curve::PointBytes;
 
-const KEY_CONTEXT: &str = "rustorium.v1 key";
-const LEAF_CONTEXT: &str = "rustorium.v1 leaf";
-const NODE_CONTEXT: &str = "rustorium.v1 node";
-const ROOT_CONTEXT: &str = "rustorium.v1 root";
+static KEY_CONTEXT: Context = Context::new("rustorium.v1 key");
+static LEAF_CONTEXT: Context = Context::new("rustorium.v1 leaf");
+static NODE_CONTEXT: Context = Context::new("rustorium.v1 node");
+static ROOT_CONTEXT: Context = Context::new("rustorium.v1 root");
 
 /// Levels of the tree: a leaf hangs in a node of depth 0 to 31.
 pub const DEPTH_MAX: usize = 31;
+
+/// `B3(context, ·)` of spec §1, the context's own hash made once.
+struct Context {
+    name: &'static str,
+    key: OnceLock<ContextKey>,
+}
+
+impl Context {
+    const fn new(name: &'static str) -> Self {
+        Self { name, key: OnceLock::new() }
+    }
+
+    fn hash(&self, data: &[u8]) -> [u8; 32] {
+        let key = self.key.get_or_init(|| hazmat::hash_derive_key_context(self.name));
+        *blake3::Hasher::new_from_context_key(key).update(data).finalize().as_bytes()
+    }
+}
 
 macro_rules! hex_debug {
     ($($name:ident),*) => {$(
@@ -43,7 +63,7 @@ pub struct KeyPath(pub [u8; 32]);
 impl KeyPath {
     /// The path of a raw key of any length.
     pub fn of(key: &[u8]) -> Self {
-        Self(blake3::derive_key(KEY_CONTEXT, key))
+        Self(KEY_CONTEXT.hash(key))
     }
 
     /// The node of depth `depth` on the way to this key.
@@ -78,7 +98,7 @@ pub struct StateRoot(pub [u8; 32]);
 impl StateRoot {
     /// The state root of the tree whose root node has this commitment.
     pub fn of(root: &PointBytes) -> Self {
-        Self(blake3::derive_key(ROOT_CONTEXT, &root.0))
+        Self(ROOT_CONTEXT.hash(&root.0))
     }
 }
 
@@ -196,16 +216,16 @@ impl SlotScalar {
         let mut input = [0; 64];
         input[..32].copy_from_slice(&path.0);
         input[32..].copy_from_slice(&value_hash.0);
-        Self::hash(LEAF_CONTEXT, &input)
+        Self::hash(&LEAF_CONTEXT, &input)
     }
 
     /// `S("rustorium.v1 node", c48(C))`.
     pub fn node(commitment: &PointBytes) -> Self {
-        Self::hash(NODE_CONTEXT, &commitment.0)
+        Self::hash(&NODE_CONTEXT, &commitment.0)
     }
 
-    fn hash(context: &str, data: &[u8]) -> Self {
-        let mut bytes = blake3::derive_key(context, data);
+    fn hash(context: &Context, data: &[u8]) -> Self {
+        let mut bytes = context.hash(data);
         bytes[31] = 0;
         Self::from_le_bytes(&bytes)
     }

@@ -357,7 +357,8 @@ impl Descent {
                     changes[end.keys.clone()].iter().any(|change| change.path == leaf.path && change.value.is_none())
                 };
                 removed |= end.leaf.as_ref().is_some_and(deleted);
-                least += end.after(changes).len();
+                least +=
+                    end.after_one(changes).map_or_else(|| end.after(changes).len(), |leaf| leaf.is_some() as usize);
             }
             if visit.path != NodePath::ROOT && removed && least < 2 {
                 weights[index] = (true, least);
@@ -383,6 +384,13 @@ impl Descent {
 }
 
 impl End {
+    /// What one change of a slot's only leaf, or of an empty slot, leaves there; `None` when it is not as simple as that.
+    fn after_one(&self, changes: &[Change]) -> Option<Option<Leaf>> {
+        let [change] = &changes[self.keys.clone()] else { return None };
+        let is_own = self.leaf.is_none_or(|leaf| leaf.path == change.path);
+        is_own.then(|| change.value.map(|value_hash| Leaf { path: change.path, value_hash }))
+    }
+
     /// The leaves of this slot after the changes, ascending.
     fn after(&self, changes: &[Change]) -> Vec<Leaf> {
         let changes = &changes[self.keys.clone()];

@@ -155,8 +155,15 @@ impl Base {
         Self(self.0.square())
     }
 
+    /// The inverse; `None` of zero.
     pub(super) fn inverse(&self) -> Option<Self> {
-        self.0.inverse().map(Self)
+        (!self.is_zero()).then(|| super::judge::inverse(self))
+    }
+
+    /// [`Base::inverse`] by this library.
+    #[cfg(any(test, target_family = "wasm"))]
+    pub(super) fn inverse_portably(&self) -> Self {
+        Self(self.0.inverse().expect("only zero has no inverse"))
     }
 
     /// Inverts every element in place with one inversion; zeros stay.
@@ -313,15 +320,23 @@ impl Sum {
         Self(point.0 * scalar.0)
     }
 
-    /// Brings many sums to affine form with one inversion.
+    /// Brings many sums to affine form, `(X/Z², Y/Z³)`, with one inversion.
     pub fn to_points(sums: &[Self]) -> Vec<Point> {
-        let inner: Vec<G1Projective> = sums.iter().map(|sum| sum.0).collect();
-        G1Projective::normalize_batch(&inner).into_iter().map(Point).collect()
+        let mut inverses: Vec<Base> = sums.iter().map(|sum| Base(sum.0.z)).collect();
+        Base::invert_all(&mut inverses);
+        let affine = |(sum, inverse): (&Self, Base)| {
+            let square = inverse.square();
+            match inverse.is_zero() {
+                true => Point::INFINITY,
+                false => Point::from_coordinates(Base(sum.0.x) * square, Base(sum.0.y) * square * inverse),
+            }
+        };
+        sums.iter().zip(inverses).map(affine).collect()
     }
 
     /// Brings one sum to affine form.
     pub fn to_point(&self) -> Point {
-        Point(self.0.into_affine())
+        Self::to_points(&[*self])[0]
     }
 }
 

@@ -113,21 +113,20 @@ pub(super) fn in_chunks<'a>(
 pub(super) fn sums(table: &Table, entries: &[Affine], groups: &[(Point, &[Term])]) -> Vec<Point> {
     in_chunks(groups, |groups| {
         let terms: Vec<Term> = groups.iter().flat_map(|(_, terms)| terms.iter().copied()).collect();
-        let sums = in_order_of_slots(&terms, |terms| sum_terms(table, entries, terms));
-        let mut rest = sums.as_slice();
+        let (sorted, places) = by_slot(&terms);
+        let sums = sum_terms(table, entries, &sorted);
+        let mut places = places.iter();
         let lists = groups.iter().map(|(base, terms)| {
-            let (own, others) = rest.split_at(terms.len());
-            rest = others;
+            let own = places.by_ref().take(terms.len()).map(|place| sums[*place as usize]);
             let base = Affine::from(base);
-            own.iter().copied().chain((!base.is_infinity()).then_some(base)).collect()
+            own.chain((!base.is_infinity()).then_some(base)).collect()
         });
         add_up(lists.collect()).into_iter().map(Point::from).collect()
     })
 }
 
-/// The results of `work` on the terms sorted by slot, in the order of the terms as they came: so the entries that a round
-/// reads lie together.
-pub(super) fn in_order_of_slots<T: Clone>(terms: &[Term], work: impl FnOnce(&[Term]) -> Vec<T>) -> Vec<T> {
+/// The terms sorted by slot, and where each of them stands then: so the entries that a round reads lie together.
+pub(super) fn by_slot(terms: &[Term]) -> (Vec<Term>, Vec<u32>) {
     let mut starts = [0u32; 257];
     for term in terms {
         starts[term.slot() as usize + 1] += 1;
@@ -143,8 +142,7 @@ pub(super) fn in_order_of_slots<T: Clone>(terms: &[Term], work: impl FnOnce(&[Te
         places.push(*place);
         *place += 1;
     }
-    let results = work(&sorted);
-    places.into_iter().map(|place| results[place as usize].clone()).collect()
+    (sorted, places)
 }
 
 /// An addition of a round, between the two passes over it.

@@ -8,10 +8,10 @@ use std::ptr::null;
 use std::sync::OnceLock;
 
 use ::blst::{
-    BLST_ERROR, blst_fp, blst_fp_cneg, blst_fp6, blst_fp12, blst_miller_loop_lines, blst_p1, blst_p1_add_or_double,
-    blst_p1_add_or_double_affine, blst_p1_affine, blst_p1_affine_in_g1, blst_p1_double, blst_p1_from_affine,
-    blst_p1_to_affine, blst_p1_uncompress, blst_p1s_mult_pippenger_scratch_sizeof, blst_p1s_tile_pippenger,
-    blst_p1s_to_affine, blst_p2_affine, blst_p2_uncompress, blst_precompute_lines,
+    BLST_ERROR, blst_fp, blst_fp_cneg, blst_fp_eucl_inverse, blst_fp6, blst_fp12, blst_miller_loop_lines, blst_p1,
+    blst_p1_add_or_double, blst_p1_add_or_double_affine, blst_p1_affine, blst_p1_affine_in_g1, blst_p1_double,
+    blst_p1_from_affine, blst_p1_to_affine, blst_p1_uncompress, blst_p1s_mult_pippenger_scratch_sizeof,
+    blst_p1s_tile_pippenger, blst_p1s_to_affine, blst_p2_affine, blst_p2_uncompress, blst_precompute_lines,
 };
 
 use super::ark::Base;
@@ -75,6 +75,14 @@ pub(super) fn decode(bytes: &PointBytes) -> Result<Point, NotAPoint> {
         BLST_ERROR::BLST_SUCCESS | BLST_ERROR::BLST_POINT_NOT_IN_GROUP => Ok(point(&affine)),
         _ => Err(NotAPoint),
     }
+}
+
+/// Of an element that is not zero.
+pub(super) fn inverse(element: &Base) -> Base {
+    let mut inverse = blst_fp::default();
+    // SAFETY: an element is read and one is written.
+    unsafe { blst_fp_eucl_inverse(&mut inverse, &blst_fp { l: element.montgomery_limbs() }) };
+    Base::from_montgomery_limbs(inverse.l)
 }
 
 pub(super) fn is_in_subgroup(point: &Point) -> bool {
@@ -332,6 +340,19 @@ mod tests {
     }
 
     /// `Σ scalars_i · points_i` with the scalars as integers below `r`, by doubling and adding.
+    #[test]
+    fn both_libraries_invert_alike() {
+        let one = Base::ONE;
+        let mut element = Base::power_of_two(200);
+        for _ in 0..200 {
+            element = element * element + one;
+            assert_eq!(inverse(&element), portable::inverse(&element));
+            assert_eq!(inverse(&-element) * -element, one);
+        }
+        assert_eq!((inverse(&one), inverse(&-one)), (one, -one));
+        assert_eq!(Base::ZERO.inverse(), None);
+    }
+
     fn naive(points: &[Point], scalars: &[Scalar]) -> Point {
         let mut sum = Sum::ZERO;
         for bit in (0..256).rev() {

@@ -9,6 +9,7 @@ use ark_ec::{CurveGroup, VariableBaseMSM};
 use ark_ff::Zero;
 use ark_serialize::CanonicalDeserialize;
 
+use super::ark::Base;
 use super::{G2Point, NotAPoint, Point, PointBytes, Scalar};
 
 /// A point of G2 with the lines of its Miller loop, so that a pairing need not walk it again.
@@ -27,6 +28,11 @@ pub(super) fn decode(bytes: &PointBytes) -> Result<Point, NotAPoint> {
     let point = Point(point);
     // The library decides what it tolerates; the spec wants one encoding for a point.
     if point.encode() == *bytes { Ok(point) } else { Err(NotAPoint) }
+}
+
+/// Of an element that is not zero.
+pub(super) fn inverse(element: &Base) -> Base {
+    element.inverse_portably()
 }
 
 pub(super) fn is_in_subgroup(point: &Point) -> bool {

@@ -62,8 +62,15 @@ enum Content {
     Leaf(Leaf),
     /// An inner node as the store has it.
     Stored(Point),
-    /// An inner node that changes: an index into [`Shape::edits`].
-    Edited(usize),
+    /// An inner node that changes.
+    Edited(EditAt),
+}
+
+/// Which [`Edit`]: the shape that has it, as the shapes are counted, and its place there.
+#[derive(Clone, Copy, PartialEq)]
+struct EditAt {
+    shape: u32,
+    index: u32,
 }
 
 /// A node that is to be committed anew.
@@ -77,12 +84,15 @@ struct Edit {
     slots: Vec<(u8, Content, Content)>,
 }
 
-/// The tree's new shape.
-#[derive(Default)]
+/// The new shape of some nodes of one depth, and of what grows below them.
 struct Shape {
+    number: u32,
     edits: Vec<Edit>,
     vanished: Vec<NodeDelta>,
 }
+
+/// Nodes that one thread shapes at a time.
+const SHAPE_VISITS: usize = 1024;
 
 impl Subtree {
     /// The changes of [`super::Descent::update`], carried out.
@@ -91,17 +101,33 @@ impl Subtree {
     /// If the descent was made for a proof.
     pub fn apply(self, committer: &Committer) -> Delta {
         let Goal::Update(changes) = &self.goal else { panic!("this subtree was loaded for a proof") };
-        let mut shape = Shape::default();
+        let mut shapes: Vec<Shape> = Vec::new();
         // Of each visit: what its parent's slot holds afterwards; `None` when nothing below changed.
         let mut outcomes: Vec<Option<Content>> = vec![None; self.visits.len()];
-        for (index, visit) in self.visits.iter().enumerate().rev() {
-            outcomes[index] = shape.settle(visit, changes, &self.visits, &outcomes);
+        let mut above = self.visits.len();
+        // Visits stand level by level, the root first.
+        for level in self.visits.chunk_by(|a, b| a.path.depth() == b.path.depth()).rev() {
+            above -= level.len();
+            let parts = level.chunks(SHAPE_VISITS).zip(shapes.len() as u32..).collect::<Vec<_>>();
+            let shaped = crate::parallel::map(&parts, |(visits, number)| {
+                let mut shape =
+                    Shape { number: *number, edits: Vec::with_capacity(visits.len()), vanished: Vec::new() };
+                let settle = |visit| shape.settle(visit, changes, &self.visits, &outcomes);
+                (visits.iter().map(settle).collect::<Vec<_>>(), shape)
+            });
+            let mut place = above;
+            for (settled, shape) in shaped {
+                outcomes[place..place + settled.len()].copy_from_slice(&settled);
+                place += settled.len();
+                shapes.push(shape);
+            }
         }
         let root = self.visits[0].row;
-        let mut nodes = shape.vanished;
-        let (changed, whole) = commit_levels(shape.edits, self.visits[0].whole.is_some(), committer);
+        let mut nodes: Vec<NodeDelta> = shapes.iter_mut().flat_map(|shape| shape.vanished.drain(..)).collect();
+        let edits: Vec<Vec<Edit>> = shapes.into_iter().map(|shape| shape.edits).collect();
+        let (changed, whole) = commit_levels(&edits, self.visits[0].whole.is_some(), committer);
         nodes.extend(changed);
-        nodes.sort_unstable_by_key(|node| node.path);
+        let nodes = ascending(&nodes);
         let root = match nodes.first() {
             Some(NodeDelta { path: NodePath::ROOT, new: Some(row), .. }) => row.commitment,
             _ => root.commitment,
@@ -120,7 +146,7 @@ impl Shape {
         outcomes: &[Option<Content>],
     ) -> Option<Content> {
         let mut inner = visit.row.inner;
-        let mut slots = Vec::new();
+        let mut slots = Vec::with_capacity(visit.inner.len() + visit.ends.len());
         // What the slots that walks pass through hold now, besides inner nodes that did not change.
         let mut left = Vec::new();
         for (slot, child) in &visit.inner {
@@ -133,7 +159,10 @@ impl Shape {
         }
         for end in &visit.ends {
             let old = end.leaf.map_or(Content::Empty, Content::Leaf);
-            let new = self.grow(visit.path, end.slot, &end.after(changes));
+            let new = match end.after_one(changes) {
+                Some(leaf) => leaf.map_or(Content::Empty, Content::Leaf),
+                None => self.grow(visit.path, end.slot, &end.after(changes)),
+            };
             if matches!(new, Content::Edited(_)) {
                 inner.insert(end.slot);
             }
@@ -186,30 +215,50 @@ impl Shape {
 
     fn edit(&mut self, edit: Edit) -> Content {
         self.edits.push(edit);
-        Content::Edited(self.edits.len() - 1)
+        Content::Edited(EditAt { shape: self.number, index: self.edits.len() as u32 - 1 })
+    }
+}
+
+/// What commitments and scalars edits come to.
+struct Results<T>(Vec<Vec<T>>);
+
+impl<T: Copy> Results<T> {
+    fn new(edits: &[Vec<Edit>], none: T) -> Self {
+        Self(edits.iter().map(|edits| vec![none; edits.len()]).collect())
+    }
+
+    fn at(&self, at: EditAt) -> T {
+        self.0[at.shape as usize][at.index as usize]
+    }
+
+    fn set(&mut self, at: EditAt, result: T) {
+        self.0[at.shape as usize][at.index as usize] = result;
     }
 }
 
 /// Commits the edited nodes, deepest level first: a node's slot scalars need its children's new commitments. Of those
 /// that are known as a whole the new whole comes, too, if they are to be kept.
-fn commit_levels(edits: Vec<Edit>, keep: bool, committer: &Committer) -> (Vec<NodeDelta>, Vec<Arc<WholeNode>>) {
-    let depth_max = edits.iter().map(|edit| edit.path.depth()).max().unwrap_or(0);
-    let mut levels: Vec<Vec<usize>> = vec![Vec::new(); depth_max + 1];
-    for (index, edit) in edits.iter().enumerate() {
-        levels[edit.path.depth()].push(index);
+fn commit_levels(edits: &[Vec<Edit>], keep: bool, committer: &Committer) -> (Vec<NodeDelta>, Vec<Arc<WholeNode>>) {
+    let edit = |at: EditAt| &edits[at.shape as usize][at.index as usize];
+    let depth_max = edits.iter().flatten().map(|edit| edit.path.depth()).max().unwrap_or(0);
+    let mut levels: Vec<Vec<EditAt>> = vec![Vec::new(); depth_max + 1];
+    for (shape, edits) in (0..).zip(edits) {
+        for (index, edit) in (0..).zip(edits) {
+            levels[edit.path.depth()].push(EditAt { shape, index });
+        }
     }
-    let mut commitments = vec![Point::INFINITY; edits.len()];
-    let mut scalars = vec![SlotScalar::EMPTY; edits.len()];
-    let mut kept = Vec::new();
+    let mut commitments = Results::new(edits, Point::INFINITY);
+    let mut scalars = Results::new(edits, SlotScalar::EMPTY);
+    let (mut nodes, mut kept) = (Vec::with_capacity(edits.iter().map(Vec::len).sum()), Vec::new());
     for level in levels.iter().rev() {
         let scalar = |content: &Content| match content {
             Content::Empty => SlotScalar::EMPTY,
             Content::Leaf(leaf) => leaf.scalar(),
             Content::Stored(commitment) => SlotScalar::node(&commitment.encode()),
-            Content::Edited(edit) => scalars[*edit],
+            Content::Edited(at) => scalars.at(*at),
         };
-        let batch = crate::parallel::map(level, |&index| {
-            let edit = &edits[index];
+        let batch = crate::parallel::map(level, |at| {
+            let edit = edit(*at);
             let delta = |(slot, old, new): &(u8, Content, Content)| {
                 let known = edit.whole.as_ref().map(|whole| whole.scalar(*slot));
                 SlotDelta { slot: *slot, old: known.unwrap_or_else(|| scalar(old)), new: scalar(new) }
@@ -218,29 +267,38 @@ fn commit_levels(edits: Vec<Edit>, keep: bool, committer: &Committer) -> (Vec<No
             NodeDeltas { base, deltas: edit.slots.iter().map(delta).collect() }
         });
         let points = committer.commit(&batch);
-        if keep {
-            let changed: Vec<_> = level.iter().zip(&points).zip(&batch).collect();
-            let whole = |((index, point), deltas): &((&usize, &Point), &NodeDeltas)| {
-                edits[**index].whole_after(**point, &deltas.deltas, &commitments)
-            };
-            kept.extend(crate::parallel::map(&changed, whole).into_iter().flatten());
-        }
-        let encoded = crate::parallel::map(&points, |point| SlotScalar::node(&point.encode()));
-        for ((&index, point), encoded) in level.iter().zip(points).zip(encoded) {
-            (commitments[index], scalars[index]) = (point, encoded);
+        let changed: Vec<_> = level.iter().zip(&points).zip(&batch).collect();
+        let results = crate::parallel::map(&changed, |((at, point), deltas)| {
+            let edit = edit(**at);
+            let whole = keep.then(|| edit.whole_after(**point, &deltas.deltas, &commitments)).flatten();
+            (SlotScalar::node(&point.encode()), whole)
+        });
+        for ((&at, point), (scalar, whole)) in level.iter().zip(points).zip(results) {
+            commitments.set(at, point);
+            scalars.set(at, scalar);
+            kept.extend(whole);
+            let Edit { path, old, inner, .. } = *edit(at);
+            nodes.push(NodeDelta { path, old, new: Some(NodeRow { commitment: point, inner }) });
         }
     }
-    let row = |(edit, commitment): (Edit, Point)| NodeDelta {
-        path: edit.path,
-        old: edit.old,
-        new: Some(NodeRow { commitment, inner: edit.inner }),
-    };
-    (edits.into_iter().zip(commitments).map(row).collect(), kept)
+    (nodes, kept)
+}
+
+/// The same deltas by path. They come in long runs that ascend already, which the stable sort is quick with.
+fn ascending(nodes: &[NodeDelta]) -> Vec<NodeDelta> {
+    let mut order: Vec<(NodePath, u32)> = nodes.iter().map(|node| node.path).zip(0..).collect();
+    order.sort();
+    order.into_iter().map(|(_, index)| nodes[index as usize]).collect()
 }
 
 impl Edit {
     /// The node after, if its whole is known. `deltas` are those of its slots, `commitments` those of all edits below.
-    fn whole_after(&self, commitment: Point, deltas: &[SlotDelta], commitments: &[Point]) -> Option<Arc<WholeNode>> {
+    fn whole_after(
+        &self,
+        commitment: Point,
+        deltas: &[SlotDelta],
+        commitments: &Results<Point>,
+    ) -> Option<Arc<WholeNode>> {
         if self.old.is_some() && self.whole.is_none() {
             return None;
         }
@@ -248,7 +306,7 @@ impl Edit {
             Content::Empty => (*slot, Slot::Empty),
             Content::Leaf(leaf) => (*slot, Slot::Leaf(*leaf)),
             Content::Stored(commitment) => (*slot, Slot::Inner(*commitment)),
-            Content::Edited(edit) => (*slot, Slot::Inner(commitments[*edit])),
+            Content::Edited(at) => (*slot, Slot::Inner(commitments.at(*at))),
         };
         let changes = self.slots.iter().map(content).zip(deltas).map(|((slot, now), delta)| (slot, now, delta.new));
         let row = NodeRow { commitment, inner: self.inner };
@@ -257,17 +315,13 @@ impl Edit {
 }
 
 fn leaf_deltas(visits: &[Visit], changes: &[Change]) -> Vec<LeafDelta> {
-    let ends = visits.iter().flat_map(|visit| &visit.ends);
-    let mut leaves: Vec<LeafDelta> = ends
-        .flat_map(|End { keys, leaf, .. }| {
-            changes[keys.clone()].iter().map(move |change| LeafDelta {
-                path: change.path,
-                old: leaf.filter(|leaf| leaf.path == change.path).map(|leaf| leaf.value_hash),
-                new: change.value,
-            })
-        })
-        .filter(|leaf| leaf.old != leaf.new)
-        .collect();
-    leaves.sort_unstable_by_key(|leaf| leaf.path);
-    leaves
+    let mut old: Vec<Option<ValueHash>> = vec![None; changes.len()];
+    for End { keys, leaf, .. } in visits.iter().flat_map(|visit| &visit.ends) {
+        let Some(leaf) = leaf else { continue };
+        if let Ok(own) = changes[keys.clone()].binary_search_by_key(&leaf.path, |change| change.path) {
+            old[keys.start + own] = Some(leaf.value_hash);
+        }
+    }
+    let delta = |(change, old): (&Change, Option<ValueHash>)| LeafDelta { path: change.path, old, new: change.value };
+    changes.iter().zip(old).map(delta).filter(|leaf| leaf.old != leaf.new).collect()
 }

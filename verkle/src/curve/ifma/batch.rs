@@ -1,9 +1,8 @@
 //! The vector kernel: what `curve/batch.rs` describes, eight additions at a time.
 //!
 //! A batch goes through two steps, each spread over the threads: the terms' own sums (`rounds.rs`), then each
-//! group's terms and base (`merge.rs`). Terms do not depend on each other, so a large batch takes them in the order
-//! of their slots: then the entries that it reads lie together, and a table line is read for many of them. A batch of few
-//! terms has no use for either (`few.rs`).
+//! group's terms and base (`merge.rs`). Terms do not depend on each other, so they are taken in the order of their slots:
+//! then the entries that a round reads lie together. A batch of few terms has no use for either (`few.rs`).
 #![allow(unsafe_code)]
 
 use super::field::{LANES, Lanes, available, mul2, multiple_of_p, one, products, sub, sub_both};
@@ -11,7 +10,7 @@ use super::merge::{self, Addition};
 use super::point::{Entry, enter, leave, load_x, load_y, store};
 use super::{few, rounds};
 use crate::curve::ark::{Point, Sum};
-use crate::curve::batch::{Affine, in_chunks, in_order_of_slots};
+use crate::curve::batch::{Affine, by_slot, in_chunks};
 use crate::curve::bucket::Item;
 use crate::curve::table::{Table, Term, prefetch};
 use crate::parallel;
@@ -20,8 +19,6 @@ use crate::parallel;
 const CHUNK_TERMS: usize = 2048;
 /// Terms a thread below which rounds do not pay.
 const ROUNDS_TERMS_MIN: usize = 192;
-/// Terms from which on they are taken in the order of their slots.
-const SORTED_TERMS_MIN: usize = 2_048;
 
 /// `base + Σ terms` for each group. The table exists, so the machine has the instructions.
 pub(in crate::curve) fn sums(table: &Table, entries: &[Entry], groups: &[(Point, &[Term])]) -> Vec<Point> {
@@ -36,38 +33,31 @@ pub(in crate::curve) fn sums(table: &Table, entries: &[Entry], groups: &[(Point,
 
 fn sums_by_rounds(table: &Table, entries: &[Entry], groups: &[(Point, &[Term])]) -> Vec<Point> {
     let terms: Vec<Term> = groups.iter().flat_map(|(_, terms)| terms.iter().copied()).collect();
-    let sums = match terms.len() {
-        SORTED_TERMS_MIN.. => in_order_of_slots(&terms, |terms| term_sums(table, entries, terms)),
-        _ => term_sums(table, entries, &terms),
-    };
-    // Of each chunk of groups: theirs, and the sums of their terms.
-    let chunk_sums = sums.len().div_ceil(CHUNK_TERMS).next_multiple_of(parallel::threads());
-    let target = sums.len().div_ceil(chunk_sums);
-    let mut chunks = Vec::with_capacity(chunk_sums + 1);
-    let (mut rest, mut start, mut held) = (sums.as_slice(), 0, 0);
+    let (sorted, places) = by_slot(&terms);
+    // As many chunks as make the same number for each thread.
+    let chunks = terms.len().div_ceil(CHUNK_TERMS).next_multiple_of(parallel::threads());
+    let chunk = terms.len().div_ceil(chunks).next_multiple_of(2 * LANES);
+    let sorted: Vec<&[Term]> = sorted.chunks(chunk).collect();
+    // SAFETY: whoever has such entries has asked for the instructions.
+    let sums = parallel::map(&sorted, |terms| unsafe { rounds::term_sums(table, entries, terms) });
+
+    // Of each chunk of groups: theirs, and the places of the sums of their terms.
+    let mut parts = Vec::with_capacity(chunks + 1);
+    let (mut rest, mut start, mut held) = (places.as_slice(), 0, 0);
     for (index, (_, terms)) in groups.iter().enumerate() {
         held += terms.len();
-        if held >= target || index + 1 == groups.len() {
+        if held >= chunk || index + 1 == groups.len() {
             let (own, others) = rest.split_at(held);
-            chunks.push((&groups[start..=index], own));
+            parts.push((&groups[start..=index], own));
             (rest, start, held) = (others, index + 1, 0);
         }
     }
-    let merged = parallel::map(&chunks, |(groups, sums)| {
-        let bases: Vec<Point> = groups.iter().map(|(base, _)| *base).collect();
-        let counts: Vec<usize> = groups.iter().map(|(_, terms)| terms.len()).collect();
+    let merged = parallel::map(&parts, |(groups, places)| {
+        let sums = places.iter().map(|place| &sums[*place as usize / chunk][*place as usize % chunk]);
         // SAFETY: whoever has such entries has asked for the instructions.
-        unsafe { merge::merge(&bases, &counts, sums) }
+        unsafe { merge::merge(groups, sums) }
     });
     merged.concat()
-}
-
-/// The sum of each term, chunk by chunk.
-fn term_sums(table: &Table, entries: &[Entry], terms: &[Term]) -> Vec<Entry> {
-    let chunks = terms.len().div_ceil(CHUNK_TERMS).next_multiple_of(parallel::threads());
-    let chunks: Vec<&[Term]> = terms.chunks(terms.len().div_ceil(chunks).next_multiple_of(2 * LANES)).collect();
-    // SAFETY: whoever has such entries has asked for the instructions.
-    parallel::map(&chunks, |chunk| unsafe { rounds::term_sums(table, entries, chunk) }).concat()
 }
 
 /// What the bucket method needs of the kernel.

@@ -4,6 +4,7 @@
 use super::field::{LANES, Lanes, blend, invert, mul2, multiple_of_p, one, products, sub, sub_both};
 use super::point::{Entry, enter, leave, load_x, load_y, store};
 use crate::curve::batch::Affine;
+use crate::curve::table::Term;
 use crate::curve::{Point, batch};
 
 /// An addition by the places of its operands: `items[sum] = items[left] + items[right]`.
@@ -121,19 +122,16 @@ fn operands<'a>(items: &'a [Entry], pair: &[Addition], half: usize) -> ([&'a Ent
     (lanes.map(|a| &items[a.left as usize]), lanes.map(|a| &items[a.right as usize]), idle)
 }
 
-/// `base + Σ` of each group's own sums, which stand one after the other.
+/// `base + Σ` of each group's terms, whose sums come one after the other.
 #[target_feature(enable = "avx512f,avx512ifma")]
-pub(super) fn merge(bases: &[Point], counts: &[usize], sums: &[Entry]) -> Vec<Point> {
-    let mut bases = enter(bases.iter().map(Affine::from)).into_iter();
-    let mut items = Vec::with_capacity(sums.len() + counts.len());
-    let mut lengths = Vec::with_capacity(counts.len());
-    let mut rest = sums;
-    for count in counts {
+pub(super) fn merge<'a>(groups: &[(Point, &[Term])], mut sums: impl Iterator<Item = &'a Entry>) -> Vec<Point> {
+    let mut bases = enter(groups.iter().map(|(base, _)| Affine::from(base))).into_iter();
+    let mut items = Vec::with_capacity(2 * groups.len());
+    let mut lengths = Vec::with_capacity(groups.len());
+    for (_, terms) in groups {
         let before = items.len();
-        let (own, others) = rest.split_at(*count);
-        rest = others;
         // A difference of zero has no sum: what is added up has no infinity in it.
-        items.extend(own.iter().filter(|sum| !sum.is_infinity()));
+        items.extend(sums.by_ref().take(terms.len()).filter(|sum| !sum.is_infinity()));
         items.extend(bases.next().filter(|base| !base.is_infinity()));
         lengths.push(items.len() - before);
     }
