@@ -109,12 +109,16 @@ impl Subtree {
         for level in self.visits.chunk_by(|a, b| a.path.depth() == b.path.depth()).rev() {
             above -= level.len();
             let parts = level.chunks(SHAPE_VISITS).zip(shapes.len() as u32..).collect::<Vec<_>>();
-            let shaped = crate::parallel::map(&parts, |(visits, number)| {
+            let shape = |(visits, number): &(&[Visit], u32)| {
                 let mut shape =
                     Shape { number: *number, edits: Vec::with_capacity(visits.len()), vanished: Vec::new() };
                 let settle = |visit| shape.settle(visit, changes, &self.visits, &outcomes);
                 (visits.iter().map(settle).collect::<Vec<_>>(), shape)
-            });
+            };
+            let shaped = match parts.as_slice() {
+                [one] => vec![shape(one)],
+                _ => crate::parallel::map(&parts, shape),
+            };
             let mut place = above;
             for (settled, shape) in shaped {
                 outcomes[place..place + settled.len()].copy_from_slice(&settled);
@@ -257,7 +261,7 @@ fn commit_levels(edits: &[Vec<Edit>], keep: bool, committer: &Committer) -> (Vec
             Content::Stored(commitment) => SlotScalar::node(&commitment.encode()),
             Content::Edited(at) => scalars.at(*at),
         };
-        let batch = crate::parallel::map(level, |at| {
+        let batch = crate::parallel::map_light(level, |at| {
             let edit = edit(*at);
             let delta = |(slot, old, new): &(u8, Content, Content)| {
                 let known = edit.whole.as_ref().map(|whole| whole.scalar(*slot));
@@ -268,7 +272,7 @@ fn commit_levels(edits: &[Vec<Edit>], keep: bool, committer: &Committer) -> (Vec
         });
         let points = committer.commit(&batch);
         let changed: Vec<_> = level.iter().zip(&points).zip(&batch).collect();
-        let results = crate::parallel::map(&changed, |((at, point), deltas)| {
+        let results = crate::parallel::map_light(&changed, |((at, point), deltas)| {
             let edit = edit(**at);
             let whole = keep.then(|| edit.whole_after(**point, &deltas.deltas, &commitments)).flatten();
             (SlotScalar::node(&point.encode()), whole)

@@ -12,6 +12,7 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
+use std::cell::RefCell;
 
 use super::field::{LANES, Lanes, Packed, add, blend, invert, mul2, multiple_of_p, one, products, sub, sub_both, zero};
 use super::point::{Entry, load_x, load_y, store};
@@ -43,18 +44,35 @@ struct Vector {
     started: u8,
 }
 
+/// Room to work in, kept by each thread: half a megabyte that the system need not clear for every chunk.
+#[derive(Default)]
+struct Room {
+    digits: Vec<Digits>,
+    vectors: Vec<Vector>,
+}
+
+thread_local! {
+    static ROOM: RefCell<Room> = RefCell::default();
+}
+
 /// The sum of each term's multiples, below `2p`; infinity for a term of zero.
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn term_sums(table: &Table, entries: &[Entry], terms: &[Term]) -> Vec<Entry> {
     // Vectors come in pairs; the last ones may have idle lanes.
     let count = terms.len().div_ceil(2 * LANES) * 2;
-    let mut digits = vec![Digits::default(); table.windows() * count];
+    let mut room = ROOM.take();
+    let Room { digits, vectors } = &mut room;
+    digits.clear();
+    digits.resize(table.windows() * count, Digits::default());
     for (vector, eight) in terms.chunks(LANES).enumerate() {
         recode(table, eight, |k, eight| digits[k * count + vector] = eight);
     }
     let (zero, one) = (zero(), one());
-    let fresh = || Vector { x: zero, y: zero, dx: one, prefix: one, adds: 0, started: 0 };
-    let mut vectors: Vec<Vector> = (0..count).map(|_| fresh()).collect();
+    if vectors.len() < count {
+        vectors.resize_with(count, || Vector { x: zero, y: zero, dx: one, prefix: one, adds: 0, started: 0 });
+    }
+    let vectors = &mut vectors[..count];
+    vectors.iter_mut().for_each(|vector| vector.started = 0);
     let mut rounds = digits.chunks_exact(count).enumerate().filter(|(_, round)| round.iter().any(|d| d.some != 0));
     let mut next = rounds.next();
     if let Some((_, digits)) = next {
@@ -62,14 +80,16 @@ pub(super) fn term_sums(table: &Table, entries: &[Entry], terms: &[Term]) -> Vec
     }
     while let Some((k, digits)) = next {
         next = rounds.next();
-        round(entries, &mut vectors, k as u64, digits, next.map_or(&[], |(_, digits)| digits));
+        round(entries, vectors, k as u64, digits, next.map_or(&[], |(_, digits)| digits));
     }
     let mut sums = Vec::with_capacity(count * LANES);
-    for vector in &vectors {
-        let [x, y] = mul2([&vector.x, &vector.y], [&one, &one]);
+    for vector in vectors {
+        let (x, y) = (blend(vector.started, &zero, &vector.x), blend(vector.started, &zero, &vector.y));
+        let [x, y] = mul2([&x, &y], [&one, &one]);
         sums.extend(store(&x, &y));
     }
     sums.truncate(terms.len());
+    ROOM.set(room);
     sums
 }
 
