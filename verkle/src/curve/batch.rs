@@ -220,7 +220,8 @@ pub(super) fn bare_additions(entries: &[Affine], additions: usize, cold: bool) -
     let mut inverse = Base::ONE;
     for i in 0..additions {
         // Multiplying by an odd number walks all over the table, with every step elsewhere.
-        let multiple = entries[(((i + 300).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * reach) >> 32];
+        let walk = (i as u64 + 300).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let multiple = entries[((walk * reach as u64) >> 32) as usize];
         let sum = &mut sums[i % 256];
         let difference = multiple.x - sum.x;
         let product = inverse * difference;
@@ -297,7 +298,7 @@ pub(super) fn add_in_place(left: &mut [Affine], right: &[Affine], inverses: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::curve::{PointBytes, Scalar, Sum, msm};
+    use crate::curve::{PointBytes, Scalar, Sum, naive_msm};
     use crate::key::SlotScalar;
     use crate::setup;
 
@@ -308,7 +309,7 @@ mod tests {
     fn naive(base: &Point, terms: &[(u8, SlotScalar, SlotScalar)]) -> Point {
         let points: Vec<Point> = terms.iter().map(|(slot, ..)| setup::lagrange()[*slot as usize]).collect();
         let scalars: Vec<Scalar> = terms.iter().map(|(_, old, new)| Scalar::from(new) - Scalar::from(old)).collect();
-        let mut sum = Sum::from(msm(&points, &scalars));
+        let mut sum = Sum::from(naive_msm(&points, &scalars));
         sum += *base;
         sum.to_point()
     }

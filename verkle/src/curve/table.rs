@@ -40,11 +40,13 @@ impl Term {
         self.slot
     }
 
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn is_negative(&self) -> bool {
         self.negative
     }
 
     /// The magnitude in little-endian limbs.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn magnitude(&self) -> &[u64; 4] {
         &self.magnitude
     }
@@ -77,11 +79,12 @@ impl Table {
     /// machine has.
     pub fn new(bases: &[Point], window_bits: u8, kernel: Kernel) -> Self {
         let window_bits = window_bits as usize;
-        let windows = windows(window_bits);
         let entries = match kernel {
             Kernel::Scalar => Entries::Scalar(rows(bases, |base| row(base, window_bits))),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Ifma => Entries::Ifma(rows(bases, |base| super::ifma::row(base, window_bits, windows))),
+            Kernel::Ifma => {
+                Entries::Ifma(rows(bases, |base| super::ifma::row(base, window_bits, windows(window_bits))))
+            }
         };
         Self { window_bits, entries }
     }
@@ -123,6 +126,7 @@ impl Table {
     }
 
     /// Bits of a window.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn window_bits(&self) -> usize {
         self.window_bits
     }
