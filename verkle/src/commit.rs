@@ -161,7 +161,7 @@ impl Committer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::curve::{PointBytes, msm};
+    use crate::curve::{PointBytes, naive_msm};
 
     #[test]
     fn committing_by_difference_agrees_with_committing_anew() {
@@ -170,7 +170,7 @@ mod tests {
         let scalar = |i: usize| SlotScalar::node(&PointBytes([i as u8; 48]));
         let all: Vec<SlotDelta> =
             (0..=255u8).map(|slot| SlotDelta { slot, old: SlotScalar::EMPTY, new: scalar(slot as usize) }).collect();
-        let naive = |scalars: &[Scalar]| msm(setup::lagrange(), scalars);
+        let naive = |scalars: &[Scalar]| naive_msm(setup::lagrange(), scalars);
         let whole: Vec<Scalar> = all.iter().map(|delta| Scalar::from(&delta.new)).collect();
         let built = committer.commit(&[NodeDeltas { base: Point::INFINITY, deltas: all.clone() }]);
         assert_eq!(built, [naive(&whole)]);

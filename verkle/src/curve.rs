@@ -1,32 +1,38 @@
 //! BLS12-381 behind one small door: scalars, points of G1, sums, and the one pairing equation the tree needs.
 //!
-//! What judges foreign points has two makes behind the same functions: `blst.rs` on machines, `portable.rs` where there is
-//! no assembly (wasm), and as the twin that tests compare with.
+//! What judges foreign points has two makes behind the same functions: `blst.rs`, and `portable.rs` where there is no
+//! assembly (wasm, or the feature `portable`), which is also the twin that tests compare with.
 //!
 //! Nothing outside this folder names a curve library. Everything a caller sees is a canonical value: a [`Point`] is on
 //! the curve (and in the prime-order subgroup only where [`Point::is_in_subgroup`] says so), a [`Scalar`] is below `r`.
 
 mod ark;
 pub(crate) mod batch;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", feature = "portable")))]
 mod blst;
 mod bucket;
 #[cfg(target_arch = "x86_64")]
 mod ifma;
-#[cfg(any(test, target_family = "wasm"))]
+mod msm;
+#[cfg(any(test, target_family = "wasm", feature = "portable"))]
 mod portable;
 pub mod table;
+mod wide;
 
 use std::fmt;
 
 pub use ark::{G2Point, Point, Scalar, Sum, lagrange_basis, root_of_unity_256};
 pub use batch::Kernel;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(not(any(target_family = "wasm", feature = "portable")))]
 use blst as judge;
 pub use bucket::weighted_sum;
-pub use judge::{G2Lines, msm, pairings_agree};
-#[cfg(target_family = "wasm")]
+pub use judge::{G2Lines, pairings_agree};
+pub use msm::msm;
+#[cfg(any(target_family = "wasm", feature = "portable"))]
 use portable as judge;
+#[cfg(test)]
+pub(crate) use portable::naive_msm;
+pub use wide::WideSum;
 
 use crate::key::write_hex;
 

@@ -230,7 +230,7 @@ impl SlotScalar {
         Self::from_le_bytes(&bytes)
     }
 
-    fn from_le_bytes(bytes: &[u8; 32]) -> Self {
+    pub(crate) fn from_le_bytes(bytes: &[u8; 32]) -> Self {
         let limb = |i: usize| u64::from_le_bytes(bytes[8 * i..8 * i + 8].try_into().expect("eight bytes"));
         Self([limb(0), limb(1), limb(2), limb(3)])
     }

@@ -37,10 +37,15 @@ impl Scalar {
         Fr::from_bigint(BigInteger256::new([limb(3), limb(2), limb(1), limb(0)])).map(Self)
     }
 
+    /// The integer below `r` in little-endian limbs.
+    pub(super) fn limbs(&self) -> [u64; 4] {
+        self.0.into_bigint().0
+    }
+
     /// The integer below `r` as 32 little-endian bytes.
     pub fn to_le_bytes(&self) -> [u8; 32] {
         let mut bytes = [0; 32];
-        for (chunk, limb) in bytes.chunks_exact_mut(8).zip(self.0.into_bigint().0) {
+        for (chunk, limb) in bytes.chunks_exact_mut(8).zip(self.limbs()) {
             chunk.copy_from_slice(&limb.to_le_bytes());
         }
         bytes
@@ -138,7 +143,7 @@ impl Base {
     }
 
     /// The reverse of [`Base::montgomery_limbs`]; the integer must be below `p`.
-    #[cfg(not(target_family = "wasm"))]
+    #[cfg(any(target_arch = "x86_64", not(any(target_family = "wasm", feature = "portable"))))]
     pub(super) fn from_montgomery_limbs(limbs: [u64; BASE_LIMBS]) -> Self {
         Self(Fq::new_unchecked(BigInteger384::new(limbs)))
     }
@@ -161,7 +166,7 @@ impl Base {
     }
 
     /// [`Base::inverse`] by this library.
-    #[cfg(any(test, target_family = "wasm"))]
+    #[cfg(any(test, target_family = "wasm", feature = "portable"))]
     pub(super) fn inverse_portably(&self) -> Self {
         Self(self.0.inverse().expect("only zero has no inverse"))
     }

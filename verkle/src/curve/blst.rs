@@ -1,31 +1,19 @@
-//! What judges foreign points, on blst: decoding, subgroup checks, pairings and sums of multiples of points.
+//! What judges foreign points, on blst: decoding, subgroup checks and pairings.
 //!
 //! Both libraries keep an element of the base field as six limbs of its Montgomery form to `2^384`, so that a point goes
 //! from one to the other by copying.
 #![allow(unsafe_code)]
 
-use std::ptr::null;
 use std::sync::OnceLock;
 
 use ::blst::{
-    BLST_ERROR, blst_fp, blst_fp_cneg, blst_fp_eucl_inverse, blst_fp6, blst_fp12, blst_miller_loop_lines, blst_p1,
-    blst_p1_add_or_double, blst_p1_add_or_double_affine, blst_p1_affine, blst_p1_affine_in_g1, blst_p1_double,
-    blst_p1_from_affine, blst_p1_to_affine, blst_p1_uncompress, blst_p1s_mult_pippenger_scratch_sizeof,
-    blst_p1s_tile_pippenger, blst_p1s_to_affine, blst_p2_affine, blst_p2_uncompress, blst_precompute_lines,
+    BLST_ERROR, blst_fp, blst_fp_eucl_inverse, blst_fp6, blst_fp12, blst_miller_loop_lines, blst_p1_affine,
+    blst_p1_affine_in_g1, blst_p1_uncompress, blst_p2_affine, blst_p2_uncompress, blst_precompute_lines,
 };
 
 use super::ark::Base;
-use super::{G2Point, NotAPoint, Point, PointBytes, Scalar};
-use crate::parallel;
+use super::{G2Point, NotAPoint, Point, PointBytes};
 
-/// Bits of a scalar of the field.
-const SCALAR_BITS: usize = 255;
-/// Points from which on a sum goes by buckets and on all threads.
-const BUCKETS_POINTS_MIN: usize = 32;
-/// Bits of a digit where scalars are few.
-const WINDOW_BITS: usize = 5;
-/// Multiples of a point that such digits pick from.
-const ODD_MULTIPLES: usize = 1 << (WINDOW_BITS - 2);
 /// Lines of a Miller loop.
 const LINES: usize = 68;
 
@@ -88,128 +76,6 @@ pub(super) fn inverse(element: &Base) -> Base {
 pub(super) fn is_in_subgroup(point: &Point) -> bool {
     // SAFETY: a point is read.
     unsafe { blst_p1_affine_in_g1(&affine(point)) }
-}
-
-/// `Σ scalars_i · points_i`, on all threads if there are many. A scalar stands for the integer below `r`, which matters for
-/// points outside the subgroup.
-///
-/// # Panics
-/// If the two differ in length.
-pub fn msm(points: &[Point], scalars: &[Scalar]) -> Point {
-    assert_eq!(points.len(), scalars.len(), "one scalar a point");
-    let terms = points.iter().zip(scalars).filter(|(point, scalar)| !point.is_infinity() && !scalar.is_zero());
-    let (points, scalars): (Vec<blst_p1_affine>, Vec<[u8; 32]>) =
-        terms.map(|(point, scalar)| (affine(point), scalar.to_le_bytes())).unzip();
-    let sum = match points.len() {
-        0 => return Point::INFINITY,
-        count if count < BUCKETS_POINTS_MIN => sum_of_few(&points, &scalars),
-        _ => sum_of_many(&points, &scalars),
-    };
-    let mut affine = blst_p1_affine::default();
-    // SAFETY: a point is read and one is written.
-    unsafe { blst_p1_to_affine(&mut affine, &sum) };
-    point(&affine)
-}
-
-/// All scalars together from the highest bit down, `WINDOW_BITS`-bit digits that are odd or zero: the doublings are shared.
-/// Complete: points of small order and equal points are allowed.
-fn sum_of_few(points: &[blst_p1_affine], scalars: &[[u8; 32]]) -> blst_p1 {
-    // P, 3P, 5P, … of each point.
-    let mut multiples = Vec::with_capacity(points.len() * ODD_MULTIPLES);
-    for point in points {
-        let (mut multiple, mut twice) = (blst_p1::default(), blst_p1::default());
-        // SAFETY: points are read and written; the result may stand where an operand does.
-        unsafe {
-            blst_p1_from_affine(&mut multiple, point);
-            blst_p1_double(&mut twice, &multiple);
-            multiples.push(multiple);
-            for _ in 1..ODD_MULTIPLES {
-                let at = &raw mut multiple;
-                blst_p1_add_or_double(at, at, &twice);
-                multiples.push(multiple);
-            }
-        }
-    }
-    let mut affine_multiples = vec![blst_p1_affine::default(); multiples.len()];
-    // SAFETY: as many points are read as there is room for.
-    unsafe {
-        blst_p1s_to_affine(affine_multiples.as_mut_ptr(), [multiples.as_ptr(), null()].as_ptr(), multiples.len())
-    };
-    let digits: Vec<[i8; SCALAR_BITS + 1]> = scalars.iter().map(digits).collect();
-    let mut sum = blst_p1::default();
-    let at = &raw mut sum;
-    for bit in (0..=SCALAR_BITS).rev() {
-        // SAFETY: points are read and written; the result may stand where an operand does.
-        unsafe { blst_p1_double(at, at) };
-        for (multiples, digits) in affine_multiples.chunks_exact(ODD_MULTIPLES).zip(&digits) {
-            let digit = digits[bit];
-            if digit != 0 {
-                let mut multiple = multiples[digit.unsigned_abs() as usize / 2];
-                // SAFETY: as above.
-                unsafe {
-                    if digit < 0 {
-                        let y = &raw mut multiple.y;
-                        blst_fp_cneg(y, y, true);
-                    }
-                    blst_p1_add_or_double_affine(at, at, &multiple);
-                }
-            }
-        }
-    }
-    sum
-}
-
-/// Digits `d_k` with `scalar = Σ_k d_k · 2^k`, each odd and below `2^(WINDOW_BITS−1)` in magnitude, or zero; of `WINDOW_BITS`
-/// neighbours at most one is not.
-fn digits(scalar: &[u8; 32]) -> [i8; SCALAR_BITS + 1] {
-    let bit = |k: usize| scalar.get(k / 8).map_or(0, |byte| (byte >> (k % 8) & 1) as i8);
-    let mut digits = [0; SCALAR_BITS + 1];
-    let (mut k, mut carry) = (0, 0);
-    while k <= SCALAR_BITS {
-        if bit(k) == carry {
-            k += 1;
-            continue;
-        }
-        let window = (0..WINDOW_BITS).fold(0, |window, i| window | bit(k + i) << i) + carry;
-        carry = (window >> (WINDOW_BITS - 1)) & 1;
-        digits[k] = window - (carry << WINDOW_BITS);
-        k += WINDOW_BITS;
-    }
-    digits
-}
-
-/// By buckets, a window of all scalars at a time: `Σ_k 2^(wk) · Σ_i d_(k,i) · P_i`.
-fn sum_of_many(points: &[blst_p1_affine], scalars: &[[u8; 32]]) -> blst_p1 {
-    let window = (points.len().ilog2() as usize - 2).clamp(4, 12);
-    // The last one may hold no bit at all, but the carry of the one below.
-    let starts: Vec<usize> = (0..=SCALAR_BITS).step_by(window).collect();
-    let windows = parallel::map(&starts, |&start| {
-        let (point_list, scalar_list) = ([points.as_ptr(), null()], [scalars.as_ptr().cast::<u8>(), null()]);
-        let mut sum = blst_p1::default();
-        // SAFETY: as many points and scalars of 32 bytes as are told are read, and there is room for the buckets of a
-        // window: `sizeof(0)` is the size of one.
-        unsafe {
-            let bucket_words = blst_p1s_mult_pippenger_scratch_sizeof(0).div_ceil(8);
-            let mut buckets = vec![0u64; bucket_words << (window - 1)];
-            let (points_at, scalars_at) = (point_list.as_ptr(), scalar_list.as_ptr());
-            let count = points.len();
-            let buckets = buckets.as_mut_ptr();
-            blst_p1s_tile_pippenger(&mut sum, points_at, count, scalars_at, SCALAR_BITS, buckets, start, window);
-        }
-        sum
-    });
-    let mut sum = blst_p1::default();
-    let at = &raw mut sum;
-    for tile in windows.iter().rev() {
-        // SAFETY: points are read and written; the result may stand where an operand does.
-        unsafe {
-            for _ in 0..window {
-                blst_p1_double(at, at);
-            }
-            blst_p1_add_or_double(at, at, tile);
-        }
-    }
-    sum
 }
 
 /// Infinity is `(0, 0)` there.
@@ -339,7 +205,6 @@ mod tests {
         assert_eq!(held, 4 + 1 + 4);
     }
 
-    /// `Σ scalars_i · points_i` with the scalars as integers below `r`, by doubling and adding.
     #[test]
     fn both_libraries_invert_alike() {
         let one = Base::ONE;
@@ -351,41 +216,5 @@ mod tests {
         }
         assert_eq!((inverse(&one), inverse(&-one)), (one, -one));
         assert_eq!(Base::ZERO.inverse(), None);
-    }
-
-    fn naive(points: &[Point], scalars: &[Scalar]) -> Point {
-        let mut sum = Sum::ZERO;
-        for bit in (0..256).rev() {
-            sum = sum.double();
-            for (point, scalar) in points.iter().zip(scalars) {
-                if scalar.to_le_bytes()[bit / 8] >> (bit % 8) & 1 == 1 {
-                    sum += *point;
-                }
-            }
-        }
-        sum.to_point()
-    }
-
-    #[test]
-    fn multiples_add_up() {
-        let edges = [Scalar::ZERO, Scalar::ONE, -Scalar::ONE, Scalar::from_u128(1 << 127), Scalar::from_u128(3)];
-        let points: Vec<Point> = points().into_iter().cycle().take(400).collect();
-        let mut scalar = Scalar::from_u128(3).pow(1 << 40);
-        let scalars: Vec<Scalar> = (0..points.len())
-            .map(|i| {
-                scalar = scalar * scalar + Scalar::ONE;
-                if i % 7 == 3 { edges[i / 7 % edges.len()] } else { scalar }
-            })
-            .collect();
-        for count in [0, 1, 2, 3, 5, 8, 30, 31, 32, 33, 64, 100, 400] {
-            for from in [0, 1, 2, 7, 60] {
-                let range = from..(from + count).min(points.len());
-                let (points, scalars) = (&points[range.clone()], &scalars[range]);
-                assert_eq!(msm(points, scalars), naive(points, scalars), "{count} from {from}");
-                // The same point all over.
-                let same = vec![setup::lagrange()[count % 8]; scalars.len()];
-                assert_eq!(msm(&same, scalars), portable::msm(&same, scalars), "{count} from {from}");
-            }
-        }
     }
 }

@@ -177,7 +177,7 @@ fn weigh(points: &[Point]) -> Sum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::curve::{PointBytes, Scalar, msm};
+    use crate::curve::{PointBytes, Scalar, naive_msm};
     use crate::setup;
 
     /// A point of order 3 on the curve: `x = 0`, `y² = 4`.
@@ -243,7 +243,7 @@ mod tests {
         // Enough for wide windows.
         let (points, weights) = (cycle(base, 5000), weights(5000));
         let scalars: Vec<Scalar> = weights.iter().map(|weight| Scalar::from_u128(*weight)).collect();
-        let expected = msm(&points, &scalars);
+        let expected = naive_msm(&points, &scalars);
         for kernel in Kernel::available() {
             assert_eq!(weighted_sum_by(kernel, &points, &weights), expected, "{kernel:?}");
         }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{Change, Delta, Descent, Nodes, Subtree, Supply, Want, WholeNode};
 use crate::commit::{Committer, WindowBits};
-use crate::curve::{Point, Scalar, msm};
+use crate::curve::{Point, Scalar, naive_msm};
 use crate::key::{KeyPath, NodePath, SlotScalar, ValueHash};
 use crate::node::{self, Leaf, NodeRow, Slot, SlotSet};
 use crate::setup;
@@ -31,7 +31,7 @@ pub(super) fn rebuild(path: NodePath, leaves: &[Leaf], rows: &mut BTreeMap<NodeP
     }
     let bases: Vec<Point> = slots.iter().map(|(slot, _)| setup::lagrange()[*slot as usize]).collect();
     let scalars: Vec<Scalar> = slots.iter().map(|(_, content)| Scalar::from(&content.scalar())).collect();
-    let commitment = msm(&bases, &scalars);
+    let commitment = naive_msm(&bases, &scalars);
     rows.insert(path, NodeRow { commitment, inner });
     commitment
 }
