@@ -38,25 +38,32 @@ impl Domain {
         self.powers[slot as usize]
     }
 
-    /// `1/(ω^i − ω^z) = ω^(−z)/(ω^(i−z) − 1)`.
-    ///
-    /// # Panics
-    /// If `i = z`.
-    fn inverse_difference(&self, i: u8, z: u8) -> Scalar {
-        assert_ne!(i, z, "a difference of equal points has no inverse");
-        self.powers[z.wrapping_neg() as usize] * self.inverses[i.wrapping_sub(z) as usize]
+    /// `1/(t − ω^z)` for the slots asked for, zero for the others; `None` when `t` is in the domain.
+    pub fn inverse_distances(&self, t: Scalar, slots: impl IntoIterator<Item = u8>) -> Option<[Scalar; WIDTH]> {
+        if t.pow(WIDTH as u64) == Scalar::ONE {
+            return None;
+        }
+        let mut distances = [Scalar::ZERO; WIDTH];
+        for z in slots {
+            distances[z as usize] = t - self.powers[z as usize];
+        }
+        Scalar::invert_all(&mut distances);
+        Some(distances)
     }
 
-    /// The quotient `q(X) = (f(X) − y)/(X − ω^z)` with `y = f(ω^z)`, as its values on the domain, added to `sum`.
+    /// The quotient `q(X) = (f(X) − y)/(X − ω^z)` with `y = f(ω^z)`, as its values on the domain, added to `sum`. `scaled`
+    /// is `ω^(−z) · f`.
     ///
-    /// `q_i = (f_i − y)/(ω^i − ω^z)` for `i ≠ z`. At `z` it is the derivative `f'(ω^z) = −Σ_{i≠z} q_i · ω^(i−z)`,
-    /// since `ℓ_i'(ω^z) = ω^(i−z)/(ω^z − ω^i)`.
-    pub fn add_quotient(&self, sum: &mut [Scalar; WIDTH], f: &[Scalar; WIDTH], z: u8) {
-        let y = f[z as usize];
+    /// `q_i = (f_i − y)/(ω^i − ω^z) = ω^(−z)·(f_i − y) · 1/(ω^(i−z) − 1)` for `i ≠ z`. At `z` it is the derivative
+    /// `f'(ω^z) = −Σ_{i≠z} q_i · ω^(i−z)`, since `ℓ_i'(ω^z) = ω^(i−z)/(ω^z − ω^i)`; and
+    /// `q_i · ω^(i−z) = q_i + ω^(−z)·(f_i − y)`, since `ω^k/(ω^k − 1) = 1 + 1/(ω^k − 1)`.
+    pub fn add_quotient(&self, sum: &mut [Scalar; WIDTH], scaled: &[Scalar; WIDTH], z: u8) {
+        let y = scaled[z as usize];
         let mut at_z = Scalar::ZERO;
         for i in (0..=255u8).filter(|&i| i != z) {
-            let q_i = (f[i as usize] - y) * self.inverse_difference(i, z);
-            at_z = at_z - q_i * self.powers[i.wrapping_sub(z) as usize];
+            let difference = scaled[i as usize] - y;
+            let q_i = difference * self.inverses[i.wrapping_sub(z) as usize];
+            at_z = at_z - q_i - difference;
             sum[i as usize] += q_i;
         }
         sum[z as usize] += at_z;
@@ -66,6 +73,18 @@ impl Domain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn distances_are_inverted_where_asked() {
+        let domain = Domain::shared();
+        let t = Scalar::from_u128(11);
+        let inverses = domain.inverse_distances(t, [3, 255]).unwrap();
+        for z in 0..=255u8 {
+            let product = inverses[z as usize] * (t - domain.point(z));
+            assert_eq!(product, if [3, 255].contains(&z) { Scalar::ONE } else { Scalar::ZERO });
+            assert!(domain.inverse_distances(domain.point(z), []).is_none());
+        }
+    }
 
     /// `f(x)` by Horner from coefficients.
     fn evaluate(coefficients: &[Scalar], x: Scalar) -> Scalar {
@@ -82,7 +101,7 @@ mod tests {
             let y = Scalar::from_u128(99);
             let f = std::array::from_fn(|i| {
                 let x = domain.point(i as u8);
-                evaluate(&q, x) * (x - x_z) + y
+                (evaluate(&q, x) * (x - x_z) + y) * domain.point(z.wrapping_neg())
             });
             let mut sum = [Scalar::ONE; WIDTH];
             domain.add_quotient(&mut sum, &f, z);

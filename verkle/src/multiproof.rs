@@ -5,12 +5,15 @@
 //! with the same slot share a divisor, so they are summed before dividing: at most 256 quotients a proof, however many
 //! keys.
 
-use crate::commit::Committer;
-use crate::curve::{Point, PointBytes, Scalar, Sum, msm, pairings_agree};
-use crate::domain::{Domain, WIDTH};
+mod prove;
+mod verify;
+
+pub use prove::{Opened, prove};
+pub use verify::{Equation, Points, Weighted, hold_together};
+
+use crate::curve::{PointBytes, Scalar, WideSum};
+use crate::domain::WIDTH;
 use crate::key::SlotScalar;
-use crate::setup;
-use crate::transcript::Transcript;
 
 /// An opening of node number `node` (as the caller counts them) at slot `z`, with the value `y`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,108 +35,33 @@ pub struct Multiproof {
     pub pi: PointBytes,
 }
 
-/// A node to open: its commitment and its slots that are not empty, ascending.
-pub struct Opened<'a> {
-    /// `c48(C)`.
-    pub commitment: PointBytes,
-    /// `(slot, scalar)`, ascending, no empty ones.
-    pub row: &'a [(u8, SlotScalar)],
+/// What the openings weigh at `t`, for the prover and the verifier: `h(X) = Σ_j ρ^j/(t − x_j) · f_j(X)` and its commitment
+/// `E` have one factor a node.
+struct Folded {
+    /// `Σ_{j of the node} ρ^j/(t − x_j)`.
+    by_node: Vec<Scalar>,
+    /// `y = Σ_j ρ^j/(t − x_j) · y_j`.
+    y: Scalar,
 }
 
-/// Proves `queries`, sorted by `(node, z)`, over `nodes`, sorted by path. The `y` of each query must be the row's. Without
-/// a committer it is done without tables, several times slower.
-pub fn prove(nodes: &[Opened<'_>], queries: &[Query], committer: Option<&Committer>) -> Multiproof {
-    let commit_to = |values: &[Scalar; WIDTH]| match committer {
-        Some(committer) => committer.commit_to(values),
-        None => msm(setup::lagrange(), values),
-    };
-    let domain = Domain::shared();
-    let mut transcript = Transcript::new(queries.len());
-    for query in queries {
-        transcript.absorb_query(&nodes[query.node].commitment, query.z, &query.y);
-    }
-    let rho = transcript.challenge();
-
-    // F_z(X) = Σ_{j: z_j = z} ρ^j · f_j(X), for each slot z that is opened. Then
-    // g(X) = Σ_z (F_z(X) − F_z(x_z))/(X − x_z).
-    let mut folded: Vec<Option<Box<[Scalar; WIDTH]>>> = (0..WIDTH).map(|_| None).collect();
-    let mut power = Scalar::ONE;
-    for query in queries {
-        let f_z = folded[query.z as usize].get_or_insert_with(|| Box::new([Scalar::ZERO; WIDTH]));
-        for (slot, scalar) in nodes[query.node].row {
-            f_z[*slot as usize] += power * Scalar::from(scalar);
+impl Folded {
+    /// From the powers of `ρ` and `1/(t − ω^z)` for each slot `z` that is opened.
+    fn new(nodes: usize, queries: &[Query], powers: &[Scalar], inverses: &[Scalar; WIDTH]) -> Self {
+        let mut folded = Self { by_node: vec![Scalar::ZERO; nodes], y: Scalar::ZERO };
+        for (queries, powers) in queries.chunks(WideSum::TERMS_MAX).zip(powers.chunks(WideSum::TERMS_MAX)) {
+            let mut y = WideSum::ZERO;
+            for (query, power) in queries.iter().zip(powers) {
+                let weight = *power * inverses[query.z as usize];
+                folded.by_node[query.node] += weight;
+                y.add_product(&weight, &query.y);
+            }
+            folded.y += y.reduce();
         }
-        power = power * rho;
+        folded
     }
-    let opened = || folded.iter().enumerate().filter_map(|(z, f)| f.as_deref().map(|f| (z as u8, f)));
-    let mut g = [Scalar::ZERO; WIDTH];
-    for (z, f_z) in opened() {
-        domain.add_quotient(&mut g, f_z, z);
-    }
-    let d = commit_to(&g).encode();
-    transcript.absorb_point(&d);
-    let t = transcript.challenge();
-
-    // (h − g)(X) with h(X) = Σ_z F_z(X)/(t − x_z), divided by X − t: p_i = ((h − g)(x_i) − y)/(x_i − t), where
-    // y = (h − g)(t) = Σ_j ρ^j · y_j/(t − x_j). A t in the domain has probability 2^-247; no verifier accepts it.
-    let mut inverses: [Scalar; WIDTH] = std::array::from_fn(|i| t - domain.point(i as u8));
-    Scalar::invert_all(&mut inverses);
-    let mut h_minus_g = g.map(|value| -value);
-    let mut y = Scalar::ZERO;
-    for (z, f_z) in opened() {
-        let weight = inverses[z as usize];
-        y += weight * f_z[z as usize];
-        for (sum, value) in h_minus_g.iter_mut().zip(f_z) {
-            *sum += weight * *value;
-        }
-    }
-    let quotient: [Scalar; WIDTH] = std::array::from_fn(|i| (y - h_minus_g[i]) * inverses[i]);
-    Multiproof { d, pi: commit_to(&quotient).encode() }
 }
 
-/// A node whose opening is judged: its commitment as sent and as decoded.
-#[derive(Clone, Copy, Debug)]
-pub struct Committed {
-    /// `c48(C)`, what the transcript absorbs.
-    pub encoded: PointBytes,
-    /// `C`.
-    pub point: Point,
-}
-
-/// Judges a proof of `queries`, sorted by `(node, z)`, over `nodes`, sorted by path. `d` and `pi` are the decoded points
-/// of `proof`, in the subgroup.
-pub fn verify(nodes: &[Committed], queries: &[Query], proof: &Multiproof, d: &Point, pi: &Point) -> bool {
-    let domain = Domain::shared();
-    let mut transcript = Transcript::new(queries.len());
-    for query in queries {
-        transcript.absorb_query(&nodes[query.node].encoded, query.z, &query.y);
-    }
-    let rho = transcript.challenge();
-    transcript.absorb_point(&proof.d);
-    let t = transcript.challenge();
-
-    let mut inverses: [Scalar; WIDTH] = std::array::from_fn(|i| t - domain.point(i as u8));
-    if inverses.iter().any(Scalar::is_zero) {
-        return false; // t^256 = 1
-    }
-    Scalar::invert_all(&mut inverses);
-
-    // E = Σ_j ρ^j/(t − x_j) · C_j, one term a node; y = Σ_j ρ^j · y_j/(t − x_j).
-    let mut weights = vec![Scalar::ZERO; nodes.len()];
-    let mut y = Scalar::ZERO;
-    let mut power = Scalar::ONE;
-    for query in queries {
-        let weight = power * inverses[query.z as usize];
-        weights[query.node] += weight;
-        y += weight * Scalar::from(&query.y);
-        power = power * rho;
-    }
-
-    // e(E − D − [y] + t·π, [1]₂) = e(π, [τ]₂)
-    let points: Vec<Point> = nodes.iter().map(|node| node.point).collect();
-    let mut left = Sum::from(msm(&points, &weights));
-    left += -*d;
-    left += Sum::of_product(&Point::generator(), &-y);
-    left += Sum::of_product(pi, &t);
-    pairings_agree(&left.to_point(), pi, setup::tau_g2())
+/// `1, ρ, ρ², …`
+fn powers(rho: Scalar, count: usize) -> Vec<Scalar> {
+    std::iter::successors(Some(Scalar::ONE), |power| Some(*power * rho)).take(count).collect()
 }

@@ -17,7 +17,16 @@ const MANY: usize = 256;
 
 /// [`map`] for items of about a microsecond each: few of them are done here and now, since to wake a thread takes longer.
 pub(crate) fn map_light<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
-    if items.len() < MANY { items.iter().map(work).collect() } else { map(items, work) }
+    map_from(MANY, items, work)
+}
+
+/// [`map`], here and now when there are fewer than `items_min` items.
+pub(crate) fn map_from<T: Sync, R: Send>(
+    items_min: usize,
+    items: &[T],
+    work: impl Fn(&T) -> R + Sync + Send,
+) -> Vec<R> {
+    if items.len() < items_min { items.iter().map(work).collect() } else { map(items, work) }
 }
 
 /// Threads that [`map`] may use.

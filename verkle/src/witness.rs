@@ -4,16 +4,20 @@
 //! that the caller brings; they name the rule that refuses, never panic, and do no more work than the bytes pay for: at
 //! most [`BYTES_MAX`] bytes, [`TERMINALS_MAX`] keys, and no more nodes than the witness lists.
 
-use std::collections::BTreeMap;
+mod many;
+#[cfg(test)]
+mod tests;
+mod verify;
+
 use std::fmt;
 
 use parity_scale_codec::{Compact, Decode, Encode, Input};
 
-use crate::curve::{Point, PointBytes};
-use crate::key::{DEPTH_MAX, KeyPath, NodePath, SlotScalar, StateRoot, ValueHash};
-use crate::multiproof::{self, Committed, Multiproof, Query};
-use crate::node::Leaf;
-use crate::parallel;
+pub use many::{Case, verify_many};
+
+use crate::curve::PointBytes;
+use crate::key::{DEPTH_MAX, KeyPath, ValueHash};
+use crate::multiproof::Multiproof;
 
 /// The format number of a witness (spec §5, §8).
 pub const VERSION: u8 = 1;
@@ -196,146 +200,6 @@ impl Witness {
             return Err(refused(format!("{} bytes are left over", rest.len())));
         }
         Ok(witness)
-    }
-
-    /// Judges the witness against a state root and the caller's claims: rules 2 to 8 of spec §5, in their order.
-    pub fn verify(&self, state_root: &StateRoot, claims: &[Claim]) -> Result<(), Invalid> {
-        // Of a witness that was made by hand, not decoded.
-        if let Some(terminal) = self.terminals.iter().find(|terminal| terminal.depth() > DEPTH_MAX) {
-            return Err(Invalid::new(Rule::Decode, format!("a terminal of depth {}", terminal.depth())));
-        }
-        if StateRoot::of(&self.root) != *state_root {
-            return Err(Invalid::new(Rule::StateRoot, format!("its root commitment is not that of {state_root}")));
-        }
-        let claims = self.sorted_claims(claims)?;
-        let walked = self.walked_nodes(&claims)?;
-        self.check_terminals(&claims)?;
-        let queries = self.queries(&claims, &walked)?;
-        let (nodes, d, pi) = self.points(&walked)?;
-        if multiproof::verify(&nodes, &queries, &self.proof, &d, &pi) {
-            Ok(())
-        } else {
-            Err(Invalid::new(Rule::Multiproof, "the openings do not hold"))
-        }
-    }
-
-    /// The claims in the order of the terminals (rule `count`).
-    fn sorted_claims(&self, claims: &[Claim]) -> Result<Vec<Claim>, Invalid> {
-        let refused = |what: String| Invalid::new(Rule::Count, what);
-        if claims.is_empty() {
-            return Err(refused("there is no claim".into()));
-        }
-        if claims.len() != self.terminals.len() {
-            return Err(refused(format!("{} claims and {} terminals", claims.len(), self.terminals.len())));
-        }
-        let mut claims = claims.to_vec();
-        claims.sort_unstable_by_key(|claim| claim.path);
-        match claims.windows(2).find(|pair| pair[0].path == pair[1].path) {
-            Some(pair) => Err(refused(format!("the key with path {} is claimed twice", pair[0].path))),
-            None => Ok(claims),
-        }
-    }
-
-    /// The paths of the nodes visited, each with its index: the root is 0, `nodes[k]` is `k + 1` (rule `nodes`).
-    fn walked_nodes(&self, claims: &[Claim]) -> Result<BTreeMap<NodePath, usize>, Invalid> {
-        let mut walked = BTreeMap::from([(NodePath::ROOT, 0)]);
-        for (claim, terminal) in claims.iter().zip(&self.terminals) {
-            for depth in 1..=terminal.depth() {
-                walked.insert(claim.path.node(depth), 0);
-                if walked.len() > self.nodes.len() + 1 {
-                    let listed = self.nodes.len();
-                    return Err(Invalid::new(
-                        Rule::Nodes,
-                        format!("the walks visit more than the {listed} nodes listed"),
-                    ));
-                }
-            }
-        }
-        if walked.len() != self.nodes.len() + 1 {
-            let what = format!("the walks visit {} nodes, {} are listed", walked.len() - 1, self.nodes.len());
-            return Err(Invalid::new(Rule::Nodes, what));
-        }
-        for (index, slot) in walked.values_mut().enumerate() {
-            *slot = index;
-        }
-        Ok(walked)
-    }
-
-    /// Rule `terminal`.
-    fn check_terminals(&self, claims: &[Claim]) -> Result<(), Invalid> {
-        for (claim, terminal) in claims.iter().zip(&self.terminals) {
-            let what = match (claim.value, terminal) {
-                (Some(_), Terminal::Present { .. }) | (None, Terminal::Empty { .. }) => continue,
-                (None, Terminal::Other { depth, path, .. }) => {
-                    let shared = *depth as usize + 1;
-                    if *path == claim.path {
-                        "the other leaf is the key's own"
-                    } else if path.0[..shared] != claim.path.0[..shared] {
-                        "the other leaf does not belong in the key's slot"
-                    } else {
-                        continue;
-                    }
-                }
-                (Some(_), _) => "a value is claimed, absence is shown",
-                (None, Terminal::Present { .. }) => "absence is claimed, a value is shown",
-            };
-            return Err(Invalid::new(Rule::Terminal, format!("key with path {}: {what}", claim.path)));
-        }
-        Ok(())
-    }
-
-    /// Every opening that the walks rest on, sorted by node and slot (rule `query`).
-    fn queries(&self, claims: &[Claim], walked: &BTreeMap<NodePath, usize>) -> Result<Vec<Query>, Invalid> {
-        let child_scalars: Vec<SlotScalar> = self.nodes.iter().map(SlotScalar::node).collect();
-        let mut queries = Vec::with_capacity(claims.len() + walked.len());
-        for (path, index) in walked {
-            if let Some((parent, z)) = path.parent() {
-                queries.push(Query { node: walked[&parent], z, y: child_scalars[index - 1] });
-            }
-        }
-        for (claim, terminal) in claims.iter().zip(&self.terminals) {
-            let y = match terminal {
-                Terminal::Empty { .. } => SlotScalar::EMPTY,
-                Terminal::Other { path, value_hash, .. } => SlotScalar::leaf(path, value_hash),
-                Terminal::Present { .. } => {
-                    let value_hash = claim.value.expect("rule terminal pairs a value with every present leaf");
-                    Leaf { path: claim.path, value_hash }.scalar()
-                }
-            };
-            let depth = terminal.depth();
-            queries.push(Query { node: walked[&claim.path.node(depth)], z: claim.path.slot(depth), y });
-        }
-        queries.sort_by_key(|query| (query.node, query.z));
-        queries.dedup();
-        match queries.windows(2).find(|pair| (pair[0].node, pair[0].z) == (pair[1].node, pair[1].z)) {
-            Some(pair) => Err(Invalid::new(Rule::Query, format!("two walks disagree about a slot {}", pair[0].z))),
-            None => Ok(queries),
-        }
-    }
-
-    /// The points, root first, then `nodes`, and `d` and `pi` (rule `point`).
-    fn points(&self, walked: &BTreeMap<NodePath, usize>) -> Result<(Vec<Committed>, Point, Point), Invalid> {
-        let refused = |name: &dyn fmt::Display, error| Invalid::new(Rule::Point, format!("{name}: {error}"));
-        let decode = |name: &str, encoded: &PointBytes| Point::decode(encoded).map_err(|error| refused(&name, error));
-        let mut nodes = Vec::with_capacity(walked.len());
-        nodes.push(Committed { encoded: self.root, point: decode("the root", &self.root)? });
-        // A square root each: the costly part of a large witness that is refused.
-        let points = parallel::map(&self.nodes, Point::decode);
-        for ((encoded, path), point) in self.nodes.iter().zip(walked.keys().skip(1)).zip(points) {
-            let point = point.map_err(|error| refused(&format_args!("node {path}"), error))?;
-            if point.is_infinity() {
-                return Err(Invalid::new(Rule::Point, format!("node {path} is the point at infinity")));
-            }
-            nodes.push(Committed { encoded: *encoded, point });
-        }
-        let [d, pi] = [("d", &self.proof.d), ("pi", &self.proof.pi)].map(|(name, encoded)| {
-            let point = decode(name, encoded)?;
-            match point.is_in_subgroup() {
-                true => Ok(point),
-                false => Err(Invalid::new(Rule::Point, format!("{name} is outside the subgroup"))),
-            }
-        });
-        Ok((nodes, d?, pi?))
     }
 }
 
