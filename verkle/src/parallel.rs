@@ -29,6 +29,20 @@ pub(crate) fn map_from<T: Sync, R: Send>(
     if items.len() < items_min { items.iter().map(work).collect() } else { map(items, work) }
 }
 
+/// Fills memory part by part: `work(index, part, room)`, each thread with a room of its own.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn fill<T: Send, R: Default>(memory: &mut [T], part: usize, work: impl Fn(usize, &mut [T], &mut R) + Sync) {
+    use rayon::prelude::*;
+    let parts = memory.par_chunks_mut(part).enumerate();
+    parts.for_each_init(R::default, |room, (index, part)| work(index, part, room));
+}
+
+#[cfg(target_family = "wasm")]
+pub(crate) fn fill<T: Send, R: Default>(memory: &mut [T], part: usize, work: impl Fn(usize, &mut [T], &mut R) + Sync) {
+    let mut room = R::default();
+    memory.chunks_mut(part).enumerate().for_each(|(index, part)| work(index, part, &mut room));
+}
+
 /// Threads that [`map`] may use.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn threads() -> usize {

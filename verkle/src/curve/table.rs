@@ -79,12 +79,11 @@ impl Table {
     /// machine has.
     pub fn new(bases: &[Point], window_bits: u8, kernel: Kernel) -> Self {
         let window_bits = window_bits as usize;
+        let length = windows(window_bits) << (window_bits - 1);
         let entries = match kernel {
-            Kernel::Scalar => Entries::Scalar(rows(bases, |base| row(base, window_bits))),
+            Kernel::Scalar => Entries::Scalar(rows(bases, length, |base, room| row(base, window_bits, room))),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Ifma => {
-                Entries::Ifma(rows(bases, |base| super::ifma::row(base, window_bits, windows(window_bits))))
-            }
+            Kernel::Ifma => Entries::Ifma(rows(bases, length, |base, room| super::ifma::row(base, window_bits, room))),
         };
         Self { window_bits, entries }
     }
@@ -179,18 +178,27 @@ pub(super) fn prefetch<T>(entry: &T) {
     let _ = entry;
 }
 
-/// The bases' rows, one after the other in one piece of memory, in huge pages where the system gives them: entries are
-/// read at random, and with small pages nearly each of them would be looked up in the page table first.
-fn rows<T: Copy + Send + Sync>(bases: &[Point], row: impl Fn(&Point) -> Vec<T> + Sync + Send) -> Vec<T> {
-    let Some((first, others)) = bases.split_first() else { return Vec::new() };
-    let first = row(first);
-    let mut entries: Vec<T> = Vec::with_capacity(first.len() * bases.len());
+/// The bases' rows of `length` entries, one after the other in one piece of memory, in huge pages where the system gives
+/// them: entries are read at random, and with small pages nearly each of them would be looked up in the page table first.
+/// A thread has one room to work in, at whose end the row is found: memory is slow to be had.
+#[allow(unsafe_code)]
+fn rows<T: Copy + Send + Sync, R: Default>(
+    bases: &[Point],
+    length: usize,
+    row: impl for<'a> Fn(&Point, &'a mut R) -> &'a [T] + Sync + Send,
+) -> Vec<T> {
+    let mut entries: Vec<T> = Vec::with_capacity(length * bases.len());
     advise_huge_pages(entries.spare_capacity_mut());
-    entries.extend_from_slice(&first);
-    // Some rows at a time, so that not everything is in memory twice.
-    for bases in others.chunks(8 * parallel::threads()) {
-        parallel::map(bases, &row).iter().for_each(|row| entries.extend_from_slice(row));
-    }
+    let room = &mut entries.spare_capacity_mut()[..length * bases.len()];
+    parallel::fill(room, length, |index, part, room: &mut R| {
+        let row = row(&bases[index], room);
+        assert_eq!(row.len(), part.len(), "every row is of this length");
+        for (place, entry) in part.iter_mut().zip(row) {
+            place.write(*entry);
+        }
+    });
+    // SAFETY: every entry of every part has been written.
+    unsafe { entries.set_len(length * bases.len()) };
     entries
 }
 
@@ -212,7 +220,7 @@ fn advise_huge_pages<T>(room: &mut [std::mem::MaybeUninit<T>]) {
 fn advise_huge_pages<T>(_room: &mut [std::mem::MaybeUninit<T>]) {}
 
 /// Windows that hold 254 bits and the last carry.
-fn windows(window_bits: usize) -> usize {
+pub(super) fn windows(window_bits: usize) -> usize {
     SCALAR_BITS / window_bits + 1
 }
 
@@ -225,9 +233,19 @@ fn bits(limbs: &[u64; 4], start: usize, width: usize) -> usize {
     ((low | high) & ((1 << width) - 1)) as usize
 }
 
+/// Where a row is made.
+#[derive(Default)]
+struct Room {
+    entries: Vec<Affine>,
+    left: Vec<Affine>,
+    right: Vec<Affine>,
+    inverses: Vec<Base>,
+}
+
 /// One base's multiples, window after window. `m + i` times the window's base for `i` in `1..=m` are the first `m`
 /// multiples plus the `m`-th: each doubling of the count is one batch of additions, over all windows together.
-fn row(base: &Point, window_bits: usize) -> Vec<Affine> {
+fn row<'a>(base: &Point, window_bits: usize, room: &'a mut Room) -> &'a [Affine] {
+    let Room { entries, left, right, inverses } = room;
     let half = 1usize << (window_bits - 1);
     let windows = windows(window_bits);
     let mut shifted = Vec::with_capacity(windows);
@@ -238,11 +256,11 @@ fn row(base: &Point, window_bits: usize) -> Vec<Affine> {
             sum = sum.double();
         }
     }
-    let mut entries = vec![Affine::INFINITY; windows * half];
+    entries.clear();
+    entries.resize(windows * half, Affine::INFINITY);
     for (k, point) in super::Sum::to_points(&shifted).iter().enumerate() {
         entries[k * half] = Affine::from(point);
     }
-    let (mut left, mut right, mut inverses) = (Vec::new(), Vec::new(), Vec::<Base>::new());
     let mut count = 1;
     while count < half {
         left.clear();
@@ -251,7 +269,7 @@ fn row(base: &Point, window_bits: usize) -> Vec<Affine> {
             left.extend_from_slice(&window[..count]);
             right.extend(std::iter::repeat_n(window[count - 1], count));
         }
-        add_in_place(&mut left, &right, &mut inverses);
+        add_in_place(left, right, inverses);
         for (window, sums) in entries.chunks_exact_mut(half).zip(left.chunks_exact(count)) {
             window[count..2 * count].copy_from_slice(sums);
         }

@@ -12,7 +12,7 @@ use super::{few, rounds};
 use crate::curve::ark::{Point, Sum};
 use crate::curve::batch::{Affine, by_slot, in_chunks};
 use crate::curve::bucket::Item;
-use crate::curve::table::{Table, Term, prefetch};
+use crate::curve::table::{Table, Term, prefetch, windows};
 use crate::parallel;
 
 /// Terms that go through the rounds together: more share an inversion, fewer stay in the cache.
@@ -85,10 +85,19 @@ impl Item for Entry {
     }
 }
 
+/// Where a row is made.
+#[derive(Default)]
+pub(in crate::curve) struct RowRoom {
+    entries: Vec<Entry>,
+    additions: Vec<Addition>,
+    passes: Vec<[merge::Pass; 2]>,
+}
+
 /// A table's row: the multiples `m · 2^(wk) · base` for `m` in `1..=2^(w−1)`, window after window.
-pub(in crate::curve) fn row(base: &Point, window_bits: usize, windows: usize) -> Vec<Entry> {
+pub(in crate::curve) fn row<'a>(base: &Point, window_bits: usize, room: &'a mut RowRoom) -> &'a [Entry] {
     assert!(available(), "tables of this kind are for machines with the instructions");
-    let half = 1usize << (window_bits - 1);
+    let RowRoom { entries, additions, passes } = room;
+    let (half, windows) = (1usize << (window_bits - 1), windows(window_bits));
     // Every 2^j · base, of which the first `w` of each window are multiples that doubling the count would not reach.
     let mut doublings = Vec::with_capacity(windows * window_bits);
     let mut sum = Sum::from(*base);
@@ -99,22 +108,22 @@ pub(in crate::curve) fn row(base: &Point, window_bits: usize, windows: usize) ->
     let powers = Sum::to_points(&doublings);
     // SAFETY: asserted above.
     let powers = unsafe { enter(powers.iter().map(Affine::from)) };
-    let mut entries = vec![Entry::INFINITY; windows * half];
+    entries.clear();
+    entries.resize(windows * half, Entry::INFINITY);
     for (window, powers) in entries.chunks_exact_mut(half).zip(powers.chunks_exact(window_bits)) {
         for (j, power) in powers.iter().enumerate() {
             window[(1 << j) - 1] = *power;
         }
     }
     // m + i for i < m are the first m − 1 multiples plus the m-th, over all windows together.
-    let (mut additions, mut work) = (Vec::new(), Vec::new());
-    for count in (1..window_bits).map(|j| 1u32 << j) {
+    for count in (1..window_bits - 1).map(|j| 1u32 << j) {
         additions.clear();
         for window in (0..windows as u32).map(|k| k * half as u32) {
             let of = |i| Addition { sum: window + count + i, left: window + i, right: window + count - 1 };
-            additions.extend((0..count - 1).filter(|_| count < half as u32).map(of));
+            additions.extend((0..count - 1).map(of));
         }
         // SAFETY: asserted above.
-        let done = additions.is_empty() || unsafe { merge::add(&mut entries, &additions, &mut work) };
+        let done = unsafe { merge::add(entries, additions, passes) };
         assert!(done, "different multiples of a point of prime order differ in x");
     }
     entries
