@@ -134,8 +134,9 @@ impl Changes {
         Self(entries)
     }
 
-    pub(crate) fn get(&self, path: &KeyPath) -> Option<&Entry> {
-        self.0.binary_search_by_key(path, |entry| entry.path).ok().map(|at| &self.0[at])
+    /// Ascending by path.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.0.iter()
     }
 
     pub(crate) fn to_tree(&self) -> impl Iterator<Item = rustorium_verkle::Change> + '_ {

@@ -84,6 +84,12 @@ impl Cache {
         self.witnesses.insert(id, witness);
     }
 
+    /// Bytes of memory that are taken, about.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.nodes.weight() + self.witnesses.weight()
+    }
+
     /// Forgets everything: something of it has turned out to be wrong.
     pub(crate) fn clear(&self) {
         self.nodes.clear();

@@ -36,8 +36,10 @@ pub(crate) mod meta {
 pub(crate) struct Generation(pub(crate) u8);
 
 impl Generation {
-    pub(crate) fn leaf_key(self, path: &KeyPath) -> Vec<u8> {
-        [&[self.0], &path.0[..]].concat()
+    pub(crate) fn leaf_key(self, path: &KeyPath) -> [u8; 33] {
+        let mut key = [self.0; 33];
+        key[1..].copy_from_slice(&path.0);
+        key
     }
 
     /// `gen ‖ depth ‖ path`: the children of a node are neighbours.
@@ -68,11 +70,11 @@ impl Generation {
 
 /// A pair as the leaf column has it.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
-pub(crate) enum LeafRow {
+pub(crate) enum LeafRow<Bytes = Vec<u8>> {
     #[codec(index = 0)]
-    Inline { key: Vec<u8>, value: Vec<u8> },
+    Inline { key: Bytes, value: Bytes },
     #[codec(index = 1)]
-    Big { key: Vec<u8>, bytes: u64, value_hash: [u8; 32] },
+    Big { key: Bytes, bytes: u64, value_hash: [u8; 32] },
 }
 
 impl LeafRow {
@@ -201,7 +203,7 @@ mod tests {
         assert_eq!(inline.encode(), [0, 8, b'a', b'b', 4, b'c']);
         let big = LeafRow::Big { key: b"ab".to_vec(), bytes: 5000, value_hash: [9; 32] };
         assert_eq!(big.encode(), [&[1, 8, b'a', b'b', 0x88, 0x13, 0, 0, 0, 0, 0, 0][..], &[9; 32]].concat());
-        assert_eq!(generation.leaf_key(&KeyPath([7; 32])), [&[3][..], &[7; 32]].concat());
+        assert_eq!(generation.leaf_key(&KeyPath([7; 32])).to_vec(), [&[3][..], &[7; 32]].concat());
         assert_eq!(generation.node_key(&NodePath::new(&[1, 2])), [3, 2, 1, 2]);
         assert_eq!(generation.index_key(b"k"), [3, b'k']);
         assert_eq!(number_key(258), [b'n', 0, 0, 0, 0, 0, 0, 1, 2]);

@@ -1,5 +1,7 @@
 //! The state through its doors: blocks in, values, listings, witnesses and errors out, over every backend here.
 
+mod cache;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -35,9 +37,13 @@ struct Running {
 
 impl Running {
     fn open(backend: Arc<dyn Backend>, genesis: &Model) -> Result<Self, OpenError> {
+        Self::open_with(backend, genesis, 1 << 16)
+    }
+
+    fn open_with(backend: Arc<dyn Backend>, genesis: &Model, cache_bytes: u64) -> Result<Self, OpenError> {
         let pairs = pairs(genesis);
         let genesis = Genesis { id: "test", pairs: &pairs, hash: &hash_of_root };
-        let config = Config { committer: COMMITTER.clone(), cache_bytes: 1 << 16 };
+        let config = Config { committer: COMMITTER.clone(), cache_bytes };
         let (writer, handle, reader) = open(backend, &genesis, &config, &mut |_| ControlFlow::Continue(()))?;
         let writer = Some(std::thread::spawn(|| writer.run()));
         Ok(Self { handle, reader, writer })
@@ -357,7 +363,7 @@ fn damage_is_an_error_that_names_the_place_and_never_a_wrong_answer() {
     };
     let key = 7u32.to_be_bytes().to_vec();
     let path = rustorium_verkle::KeyPath::of(&key);
-    let leaf_key = Generation(0).leaf_key(&path);
+    let leaf_key = Generation(0).leaf_key(&path).to_vec();
     let node_key = Generation(0).node_key(&path.node(1));
     let rows = open().0.snapshot().unwrap();
     let mut leaf = rows.get(Column::Leaf, &leaf_key).unwrap().unwrap();

@@ -180,7 +180,7 @@ impl View {
 
     /// The leaf rows of these paths, which ascend strictly.
     fn leaf_rows(&self, paths: &[KeyPath]) -> Result<Vec<Option<LeafRow>>, ReadError> {
-        let keys: Vec<Vec<u8>> = paths.iter().map(|path| self.generation.leaf_key(path)).collect();
+        let keys: Vec<Vec<u8>> = paths.iter().map(|path| self.generation.leaf_key(path).to_vec()).collect();
         let rows = self.snapshot.get_many(Column::Leaf, &keys)?;
         let decode = |(path, row): (&KeyPath, Option<Vec<u8>>)| {
             row.map(|row| LeafRow::decode_at(path, &row).map_err(ReadError::damaged)).transpose()

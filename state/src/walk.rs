@@ -169,7 +169,7 @@ impl Walk<'_> {
     /// First the keys' own leaves by point reads, then whatever else is in the slots of keys that are not there.
     fn slots(&self, wanted: &[Want], answers: &mut [Option<Supply>]) -> Result<(), ReadError> {
         let leaf_keys = with_key(wanted, |_, want| match want {
-            Want::Slot { key, .. } => Some(self.generation.leaf_key(key)),
+            Want::Slot { key, .. } => Some(self.generation.leaf_key(key).to_vec()),
             _ => None,
         });
         let mut others = Vec::new();

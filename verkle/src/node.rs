@@ -95,7 +95,11 @@ impl SlotSet {
 
     /// The slots, ascending.
     pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
-        (0..=255).filter(|&slot| self.contains(slot))
+        self.0.iter().enumerate().flat_map(|(limb, bits)| {
+            let more = |bits: &u64| Some(bits & (bits - 1)).filter(|bits| *bits != 0);
+            let left = std::iter::successors(Some(*bits).filter(|bits| *bits != 0), more);
+            left.map(move |bits| (64 * limb as u32 + bits.trailing_zeros()) as u8)
+        })
     }
 
     /// The runs of neighbouring slots, ascending, each as its first and last slot.

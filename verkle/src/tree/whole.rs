@@ -9,7 +9,6 @@
 
 use super::Damage;
 use crate::curve::Point;
-use crate::domain::WIDTH;
 use crate::key::{DEPTH_MAX, NodePath, SlotScalar};
 use crate::node::{Leaf, NodeRow, Slot, SlotSet};
 
@@ -18,7 +17,9 @@ use crate::node::{Leaf, NodeRow, Slot, SlotSet};
 pub struct WholeNode {
     path: NodePath,
     row: NodeRow,
-    /// Ascending, each in a slot of its own that holds no inner node.
+    /// The slots that hold leaves.
+    filled: SlotSet,
+    /// What is in them, ascending by slot.
     leaves: Box<[(Leaf, SlotScalar)]>,
     /// What is in the slots of [`NodeRow::inner`], ascending by slot.
     children: Box<[(Point, SlotScalar)]>,
@@ -35,25 +36,27 @@ impl WholeNode {
         if path.depth() == DEPTH_MAX && !children.is_empty() {
             return damage("a node of the deepest level holds an inner node");
         }
-        let mut last = None;
+        let mut filled = SlotSet::EMPTY;
         for leaf in leaves {
             if !path.covers(&leaf.path) {
                 return damage("a leaf that belongs elsewhere");
             }
-            let slot = Some(leaf.path.slot(path.depth()));
-            if last >= slot || row.inner.contains(leaf.path.slot(path.depth())) {
+            let slot = leaf.path.slot(path.depth());
+            let is_in_order = filled.len() == filled.rank(slot as usize) && !filled.contains(slot);
+            if !is_in_order || row.inner.contains(slot) {
                 return damage("two leaves in one slot");
             }
-            last = slot;
+            filled.insert(slot);
         }
         let leaves = leaves.iter().map(|leaf| (*leaf, leaf.scalar())).collect();
         let children = children.iter().map(|point| (*point, SlotScalar::node(&point.encode()))).collect();
-        Ok(Self { path, row, leaves, children })
+        Ok(Self { path, row, filled, leaves, children })
     }
 
     /// The root of the empty tree.
     pub fn empty() -> Self {
-        Self { path: NodePath::ROOT, row: NodeRow::EMPTY, leaves: Box::default(), children: Box::default() }
+        let (leaves, children) = (Box::default(), Box::default());
+        Self { path: NodePath::ROOT, row: NodeRow::EMPTY, filled: SlotSet::EMPTY, leaves, children }
     }
 
     /// Where the node is.
@@ -94,9 +97,9 @@ impl WholeNode {
 
     /// The slots that are not empty and their scalars, ascending.
     pub fn scalars(&self) -> Vec<(u8, SlotScalar)> {
-        let leaf = |(leaf, scalar): &(Leaf, SlotScalar)| (leaf.path.slot(self.path.depth()), *scalar);
         let children = self.row.inner.iter().zip(self.children.iter().map(|(_, scalar)| *scalar));
-        let mut scalars: Vec<(u8, SlotScalar)> = children.chain(self.leaves.iter().map(leaf)).collect();
+        let leaves = self.filled.iter().zip(self.leaves.iter().map(|(_, scalar)| *scalar));
+        let mut scalars: Vec<(u8, SlotScalar)> = children.chain(leaves).collect();
         scalars.sort_unstable_by_key(|(slot, _)| *slot);
         scalars
     }
@@ -107,43 +110,63 @@ impl WholeNode {
         before: Option<&Self>,
         path: NodePath,
         row: NodeRow,
-        changes: impl IntoIterator<Item = (u8, Slot, SlotScalar)>,
+        changes: impl Iterator<Item = (u8, Slot, SlotScalar)> + Clone,
     ) -> Self {
-        let (old_leaves, old_children) = before.map_or((&[][..], &[][..]), |node| (&node.leaves, &node.children));
-        let old_inner = before.map_or(SlotSet::EMPTY, |node| node.row.inner);
-        let mut leaves = Vec::with_capacity(old_leaves.len() + 2);
-        let mut children = Vec::with_capacity(row.inner.len());
-        // How much of the old has been taken over.
-        let (mut leaf, mut child) = (0, 0);
-        let mut take_until = |slot: usize, leaves: &mut Vec<_>, children: &mut Vec<_>, skip: bool| {
-            let to =
-                leaf + old_leaves[leaf..].partition_point(|(old, _)| (old.path.slot(path.depth()) as usize) < slot);
-            leaves.extend_from_slice(&old_leaves[leaf..to]);
-            let is_here = |(old, _): &(Leaf, SlotScalar)| old.path.slot(path.depth()) as usize == slot;
-            leaf = to + (skip && old_leaves.get(to).is_some_and(is_here)) as usize;
-            let to = old_inner.rank(slot);
-            children.extend_from_slice(&old_children[child..to]);
-            child = to + (skip && old_inner.contains(slot as u8)) as usize;
-        };
-        for (slot, content, scalar) in changes {
-            take_until(slot as usize, &mut leaves, &mut children, true);
+        let mut filled = before.map_or(SlotSet::EMPTY, |node| node.filled);
+        for (slot, content, _) in changes.clone() {
             match content {
-                Slot::Empty => {}
-                Slot::Leaf(leaf) => leaves.push((leaf, scalar)),
-                Slot::Inner(commitment) => children.push((commitment, scalar)),
+                Slot::Leaf(_) => filled.insert(slot),
+                Slot::Empty | Slot::Inner(_) => filled.remove(slot),
             }
         }
-        take_until(WIDTH, &mut leaves, &mut children, false);
-        debug_assert_eq!(children.len(), row.inner.len());
-        Self { path, row, leaves: leaves.into(), children: children.into() }
+        // Not a byte more than needed, since these live long.
+        let mut leaves = Merge::new(before.map(|node| (node.filled, &*node.leaves)), filled.len());
+        let mut children = Merge::new(before.map(|node| (node.row.inner, &*node.children)), row.inner.len());
+        for (slot, content, scalar) in changes {
+            leaves.skip(slot);
+            children.skip(slot);
+            match content {
+                Slot::Empty => {}
+                Slot::Leaf(leaf) => leaves.new.push((leaf, scalar)),
+                Slot::Inner(commitment) => children.new.push((commitment, scalar)),
+            }
+        }
+        Self { path, row, filled, leaves: leaves.finish(), children: children.finish() }
     }
 
     fn leaf_at(&self, slot: u8) -> Option<&(Leaf, SlotScalar)> {
-        let depth = self.path.depth();
-        self.leaves.binary_search_by_key(&slot, |(leaf, _)| leaf.path.slot(depth)).ok().map(|at| &self.leaves[at])
+        self.filled.contains(slot).then(|| &self.leaves[self.filled.rank(slot as usize)])
     }
 
     fn child_at(&self, slot: u8) -> Option<&(Point, SlotScalar)> {
         self.row.inner.contains(slot).then(|| &self.children[self.row.inner.rank(slot as usize)])
+    }
+}
+
+/// The contents of a node's slots of one kind, some of which are exchanged.
+struct Merge<'a, T> {
+    slots: SlotSet,
+    old: &'a [T],
+    /// How many of the old have been taken or left out.
+    passed: usize,
+    new: Vec<T>,
+}
+
+impl<'a, T: Copy> Merge<'a, T> {
+    fn new(old: Option<(SlotSet, &'a [T])>, len: usize) -> Self {
+        let (slots, old) = old.unwrap_or((SlotSet::EMPTY, &[]));
+        Self { slots, old, passed: 0, new: Vec::with_capacity(len) }
+    }
+
+    /// Takes the old ones up to this slot, and leaves out what it holds.
+    fn skip(&mut self, slot: u8) {
+        let here = self.slots.rank(slot as usize);
+        self.new.extend_from_slice(&self.old[self.passed..here]);
+        self.passed = here + self.slots.contains(slot) as usize;
+    }
+
+    fn finish(mut self) -> Box<[T]> {
+        self.new.extend_from_slice(&self.old[self.passed..]);
+        self.new.into()
     }
 }
