@@ -10,15 +10,16 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use rustorium_verkle::curve::Kernel;
-use rustorium_verkle::{Change, Claim, Committer, Delta, KeyPath, SlotScalar, WindowBits, Witness};
+use rustorium_verkle::{Change, Committer, Delta, SlotScalar, WindowBits};
 
 use crate::Choices;
-use crate::machine::{Took, Watch, cores, median, peak_bytes, timed};
+use crate::machine::{Took, cores, medians, peak_bytes, timed};
 use crate::memory::Tree;
+use crate::proofs::Proofs;
 use crate::table::{Table, digits, megabytes, thousands, time};
 
 /// Bits of the scalars that the spec allows in slots.
-const SCALAR_BITS: usize = 248;
+pub(crate) const SCALAR_BITS: usize = 248;
 /// Times that a floor is measured.
 const FLOORS: usize = 3;
 /// The floors, by what their columns are called, and whether the table's points come from memory.
@@ -75,7 +76,7 @@ pub(crate) fn measure(choices: &Choices) -> anyhow::Result<()> {
         table.row(commits(&mut tree, &committer, &run)?);
         if run.batch == BLOCK && parts.is_none() {
             parts = Some(parts_of(&mut tree, &committer, &run)?);
-            proofs = Some(prove(&mut tree, &committer)?);
+            proofs = Some(Proofs::measure(&mut tree, &committer, BLOCK)?);
         }
     }
     table.print("Commits in memory, nothing durable, beside the bare additions that they need");
@@ -86,7 +87,7 @@ pub(crate) fn measure(choices: &Choices) -> anyhow::Result<()> {
         ));
     }
     if let Some(proofs) = proofs {
-        proofs.print("Proofs in memory, of keys of the block that was applied last, rows at hand");
+        proofs.print();
     }
     println!("Peak memory of this part: {}.", megabytes(peak_bytes()?));
     Ok(())
@@ -137,10 +138,6 @@ fn commits(tree: &mut Tree, committer: &Committer, run: &Run) -> anyhow::Result<
 fn floor(bare: impl Fn() -> u64) -> Took {
     let all: Vec<Took> = (0..FLOORS).map(|_| timed(|| black_box(bare())).0).collect();
     medians(&all)
-}
-
-fn medians(all: &[Took]) -> Took {
-    Took { wall: median(all.iter().map(|took| took.wall)), cpu: median(all.iter().map(|took| took.cpu)) }
 }
 
 /// What a batch consists of, each part alone, as far as it can be done alone.
@@ -200,38 +197,4 @@ fn hash_leaves(delta: &Delta) -> Vec<SlotScalar> {
 fn sorted(mut changes: Vec<Change>) -> Vec<Change> {
     changes.sort_unstable_by_key(|change| change.path);
     changes
-}
-
-/// Proofs of keys of a block that has just become part of the tree.
-fn prove(tree: &mut Tree, committer: &Committer) -> anyhow::Result<Table> {
-    let block = tree.batch(BLOCK);
-    let root = tree.apply(&block, committer).state_root();
-    let mut table = Table::new(["keys", "bytes", "made", "keys/s", "verified", "CPU", "keys/s"]);
-    for (count, rounds) in [(1, 21), (10, 21), (100, 9), (1000, 5), (BLOCK, 3)] {
-        let (mut making, mut verifying, mut bytes) = (Vec::new(), Vec::new(), 0);
-        for part in block.chunks(count).take(rounds).cycle().take(rounds) {
-            let paths: Vec<KeyPath> = part.iter().map(|change| change.path).collect();
-            let claims: Vec<Claim> = part.iter().map(|c| Claim { path: c.path, value: c.value }).collect();
-            let subtree = tree.to_prove(&paths);
-            let watch = Watch::start();
-            let witness = subtree.prove(Some(committer))?.encode();
-            making.push(watch.stop());
-            bytes = witness.len();
-            let watch = Watch::start();
-            Witness::decode(&witness)?.verify(&root, &claims)?;
-            verifying.push(watch.stop());
-        }
-        let rate = |took: &Took| digits(count as f64 / took.wall.as_secs_f64());
-        let (making, verifying) = (medians(&making), medians(&verifying));
-        table.row([
-            thousands(count as u64),
-            thousands(bytes as u64),
-            time(making.wall),
-            rate(&making),
-            time(verifying.wall),
-            time(verifying.cpu),
-            rate(&verifying),
-        ]);
-    }
-    Ok(table)
 }

@@ -62,6 +62,11 @@ pub(crate) fn median<T: PartialOrd>(values: impl IntoIterator<Item = T>) -> T {
     values.swap_remove(middle)
 }
 
+/// The medians of wall and of CPU time.
+pub(crate) fn medians(all: &[Took]) -> Took {
+    Took { wall: median(all.iter().map(|took| took.wall)), cpu: median(all.iter().map(|took| took.cpu)) }
+}
+
 /// CPU time of this process, the threads that have ended included.
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);

@@ -8,6 +8,7 @@ mod genesis;
 mod machine;
 mod memory;
 mod peers;
+mod proofs;
 mod store;
 mod table;
 mod whole;
@@ -22,7 +23,6 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 use serde::de::DeserializeOwned;
 
-use crate::peers::Turn;
 use crate::table::digits;
 use crate::workload::Scale;
 
@@ -52,10 +52,10 @@ struct Choices {
     /// Keys that stores are loaded with
     #[arg(long, global = true)]
     keys: Option<usize>,
-    /// Commits of a round that count
+    /// Commits that count
     #[arg(long, global = true)]
     blocks: Option<usize>,
-    /// Proofs of a round
+    /// Proofs
     #[arg(long, global = true)]
     proofs: Option<usize>,
 }
@@ -71,10 +71,10 @@ enum Part {
     Witnesses,
     /// Our store beside others: durable commits, reads, proofs
     Peers,
-    /// A real chain's genesis
+    /// A genesis into a fresh store
     Genesis,
     #[command(hide = true)]
-    Peer { name: String, place: PathBuf, round: Option<usize> },
+    Peer { name: String, place: PathBuf },
 }
 
 impl Choices {
@@ -84,21 +84,21 @@ impl Choices {
                 keys: 1_000_000,
                 load: 50_000,
                 updates: 10_000,
-                rounds: 3,
                 warm_up: 3,
                 blocks: 20,
                 reads: 20_000,
                 proofs: 2000,
+                runs: 3,
             },
             true => Scale {
                 keys: 200_000,
                 load: 50_000,
                 updates: 10_000,
-                rounds: 1,
                 warm_up: 2,
                 blocks: 6,
                 reads: 5000,
                 proofs: 200,
+                runs: 1,
             },
         };
         Scale {
@@ -138,12 +138,9 @@ fn run(choices: &Choices, part: Option<Part>) -> anyhow::Result<()> {
         Some(Part::Commit) => commit::measure(choices),
         Some(Part::Whole) => whole::measure(choices),
         Some(Part::Witnesses) => witnesses::measure(choices, &choices.scale()),
-        Some(Part::Genesis) => genesis::measure(choices),
+        Some(Part::Genesis) => genesis::measure(choices, &choices.scale()),
         Some(Part::Peers) => peers::measure(choices, &choices.scale()),
-        Some(Part::Peer { name, place, round }) => {
-            let turn = round.map_or(Turn::Load, Turn::Round);
-            peers::take_turn(&name, &place, turn, choices.seed, &choices.scale())
-        }
+        Some(Part::Peer { name, place }) => peers::run(&name, &place, choices.seed, &choices.scale()),
     }
 }
 

@@ -1,12 +1,12 @@
-//! Other stores under the same workload, each in processes of its own: the durable commit, reads and proofs.
+//! Other stores under the same workload, each in a process of its own: durable commits, reads and proofs.
 //!
-//! A store is loaded by one process; then, for each round, another opens it, applies some blocks that do not count and
-//! those that do, reads and proves. Rounds go in turn through all stores, so that whatever else the machine does hits them
-//! alike, and the median of the rounds counts. A commit is timed from outside: from the block in memory to the answer
-//! that it is durable and its root known. CPU time is that of all threads while commits are under way, so of the work that
-//! a store puts off (RocksDB's flushes and compactions) it has what falls into the blocks that count.
+//! A run is one process and a fresh store: it loads the keys, applies some blocks that do not count and those that do,
+//! reads, and proves. Runs go in turn through all stores, so that whatever else the machine does hits them alike, and the
+//! median counts. A commit is timed from outside: from the block in memory to the answer that it is durable and its root
+//! known. CPU time is that of all threads while commits are under way, so of the work that a store puts off (RocksDB's
+//! flushes and compactions) it has what falls into the blocks that count.
 //!
-//! Nobody's cache is tuned to the workload; all fit the whole state. What each does and does not do is in its entry of
+//! Nobody's cache is tuned to the workload; all hold most of the state. What each does and does not do is in its entry of
 //! [`ENTRIES`] and in its file. All of them but ours take the random keys as they are; ours hashes each one to its path.
 
 #[cfg(feature = "peers")]
@@ -20,15 +20,14 @@ mod ours;
 mod redb;
 #[cfg(feature = "peers")]
 mod rocksdb;
-mod turn;
+mod run;
 
 use std::path::Path;
 
 use anyhow::Context as _;
 
-pub(crate) use self::turn::Turn;
-use self::turn::{Loaded, Outcome, Round};
-use crate::machine::{disk_bytes, median};
+use self::run::{Outcome, Run};
+use crate::machine::median;
 use crate::store::Phases;
 use crate::table::{Table, digits, megabytes, thousands};
 use crate::workload::{Key, Scale, Update};
@@ -127,70 +126,62 @@ const ENTRIES: &[Entry] = &[
 /// How it went with one store.
 struct Result {
     entry: &'static Entry,
-    loaded: Loaded,
-    rounds: Vec<Round>,
-    disk_bytes: u64,
+    runs: Vec<Run>,
+}
+
+impl Result {
+    fn median(&self, of: impl Fn(&Run) -> f64) -> f64 {
+        median(self.runs.iter().map(of))
+    }
 }
 
 /// Measures all stores in child processes and prints the tables.
 pub(crate) fn measure(choices: &Choices, scale: &Scale) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("rustorium-bench-").tempdir_in(&choices.folder)?;
-    let turn = |entry: &Entry, turn| own::<Outcome>(choices, &turn::arguments(entry.name, folder.path(), turn));
-    let mut results: Vec<Result> = Vec::new();
-    let mut failed = false;
-    let mut lost = |entry: &Entry, error: anyhow::Error| {
-        println!("\n**{}: failed: {error:#}**", entry.name);
-        failed = true;
-    };
-    for entry in ENTRIES.iter().filter(|entry| choices.stores.is_empty() || choices.stores.contains(&entry.name.into()))
-    {
-        match turn(entry, Turn::Load) {
-            Ok(Outcome::Refused(why)) => println!("\n**{}: skipped: {why}**", entry.name),
-            Ok(Outcome::Loaded(loaded)) => results.push(Result { entry, loaded, rounds: vec![], disk_bytes: 0 }),
-            Ok(Outcome::Round(_)) => unreachable!("a load is answered as one"),
-            Err(error) => lost(entry, error),
-        }
-    }
-    for round in 0..scale.rounds {
-        for result in &mut results {
-            match turn(result.entry, Turn::Round(round)) {
-                Ok(Outcome::Round(done)) => result.rounds.push(done),
-                Ok(_) => unreachable!("a round is answered as one"),
-                Err(error) => lost(result.entry, error),
+    let is_chosen = |entry: &&Entry| choices.stores.is_empty() || choices.stores.contains(&entry.name.into());
+    let mut left: Vec<Result> = ENTRIES.iter().filter(is_chosen).map(|entry| Result { entry, runs: vec![] }).collect();
+    let mut failed = Vec::new();
+    for _ in 0..scale.runs {
+        left.retain_mut(|result| {
+            let Entry { name, .. } = result.entry;
+            let place = folder.path().join(name);
+            let outcome = own(choices, &["peer".to_owned(), (*name).to_owned(), place.display().to_string()]);
+            let cleared = if place.exists() { std::fs::remove_dir_all(place) } else { Ok(()) };
+            match outcome.and_then(|outcome| Ok(cleared.map(|()| outcome)?)) {
+                Ok(Outcome::Done(run)) => {
+                    result.runs.push(run);
+                    return true;
+                }
+                Ok(Outcome::Refused(why)) => println!("\n**{name}: skipped: {why}**"),
+                Err(error) => {
+                    println!("\n**{name}: failed: {error:#}**");
+                    failed.push(*name);
+                }
             }
-        }
+            false
+        });
     }
-    results.retain(|result| result.rounds.len() == scale.rounds);
-    for result in &mut results {
-        result.disk_bytes = disk_bytes(&folder.path().join(result.entry.name))?;
-    }
-    print(&results, scale);
-    anyhow::ensure!(!failed, "a store failed");
+    print(&left, scale);
+    anyhow::ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
 }
 
-/// The turn of one store, in the child process: prints its outcome for the parent.
-pub(crate) fn take_turn(name: &str, folder: &Path, turn: Turn, seed: u64, scale: &Scale) -> anyhow::Result<()> {
+/// The run of one store, in its own process: prints the outcome for the parent.
+pub(crate) fn run(name: &str, folder: &Path, seed: u64, scale: &Scale) -> anyhow::Result<()> {
     let entry = ENTRIES.iter().find(|entry| entry.name == name).context("no such store")?;
-    let outcome = turn::take(entry, folder, turn, seed, scale)?;
+    let outcome = run::in_full(entry, folder, seed, scale)?;
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(())
 }
 
-impl Result {
-    fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
-        median(self.rounds.iter().map(of))
-    }
-}
-
 fn print(results: &[Result], scale: &Scale) {
     let ours = results.iter().find(|result| result.entry.name == "ours");
-    let ratio = |result: &Result, of: fn(&Round) -> f64| match ours {
+    let ratio = |result: &Result, of: fn(&Run) -> f64| match ours {
         Some(ours) if result.entry.name != "ours" => digits(ours.median(of) / result.median(of)),
         _ => String::new(),
     };
-    let rate: fn(&Round) -> f64 = |round| 1e6 / round.wall_us;
-    let cpu: fn(&Round) -> f64 = |round| round.cpu_us;
+    let rate: fn(&Run) -> f64 = |run| 1e6 / run.update.wall_us;
+    let cpu: fn(&Run) -> f64 = |run| run.update.cpu_us;
     let mut commits = Table::new([
         "store",
         "a commit",
@@ -206,46 +197,43 @@ fn print(results: &[Result], scale: &Scale) {
     let mut proofs = Table::new(["store", "a read, µs", "proof, bytes", "made, µs", "verified, µs", "both, ours ÷ it"]);
     for result in results {
         let entry = result.entry;
-        let peak = result.rounds.iter().map(|round| round.peak_bytes).max().unwrap_or(0).max(result.loaded.peak_bytes);
         commits.row([
             entry.name.to_owned(),
-            format!("{} ms", digits(result.median(|round| round.commit_ms))),
+            format!("{} ms", digits(result.median(|run| run.commit_ms))),
             digits(result.median(rate)),
             ratio(result, rate),
             digits(result.median(cpu)),
             ratio(result, cpu),
-            digits(1e6 / result.loaded.wall_us),
-            digits(result.loaded.cpu_us),
-            megabytes(peak),
-            megabytes(result.disk_bytes),
+            digits(result.median(|run| 1e6 / run.load.wall_us)),
+            digits(result.median(|run| run.load.cpu_us)),
+            megabytes(result.median(|run| run.peak_bytes as f64) as u64),
+            megabytes(result.median(|run| run.disk_bytes as f64) as u64),
         ]);
-        let mut row = vec![entry.name.to_owned(), digits(result.median(|round| round.read_us))];
+        let mut row = vec![entry.name.to_owned(), digits(result.median(|run| run.read.wall_us))];
         if entry.proves && scale.proofs > 0 {
-            row.push(digits(result.median(|round| round.proof_bytes)));
-            row.push(digits(result.median(|round| round.prove_us)));
-            row.push(digits(result.median(|round| round.verify_us)));
-            row.push(ratio(result, |round| round.prove_us + round.verify_us));
+            row.push(digits(result.median(|run| run.proof_bytes)));
+            row.push(digits(result.median(|run| run.prove.wall_us)));
+            row.push(digits(result.median(|run| run.verify.wall_us)));
+            row.push(ratio(result, |run| run.prove.wall_us + run.verify.wall_us));
         }
         proofs.row(row);
     }
-    let Scale { keys, updates, blocks, rounds, warm_up, reads, proofs: proved, .. } = *scale;
+    let Scale { keys, updates, blocks, runs, warm_up, reads, proofs: proved, .. } = *scale;
     let thousands = |count| thousands(count as u64);
     commits.print(&format!(
-        "Durable commits (fsync) with root: {} updates each, half of them new keys, on {} keys; rounds: {rounds}, \
-         of {blocks} commits after {warm_up} that do not count; medians",
+        "Durable commits (fsync) with root: {} updates each, half of them new keys, on {} keys; {blocks} commits after \
+         {warm_up} that do not count, runs: {runs}",
         thousands(updates),
         thousands(keys)
     ));
     proofs.print(&format!("{} point reads, {} proofs of one key each", thousands(reads), thousands(proved)));
     for result in results {
         println!("- {}: {}.", result.entry.name, result.entry.about);
-        let phases: Vec<String> = result.rounds[result.rounds.len() - 1]
-            .phases_ms
-            .iter()
-            .map(|(name, ms)| format!("{name} {} ms", digits(*ms)))
-            .collect();
+        let last = result.runs.last().expect("a store that is left has run");
+        let phases: Vec<String> =
+            last.phases_ms.iter().map(|(name, ms)| format!("{name} {} ms", digits(*ms))).collect();
         if !phases.is_empty() {
-            println!("  Of a commit, by its own account, in the last round: {}.", phases.join(", "));
+            println!("  Of a commit, by its own account, in the last run: {}.", phases.join(", "));
         }
     }
 }

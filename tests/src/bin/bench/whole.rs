@@ -1,7 +1,9 @@
 //! What whole trees cost, in memory: built in one pass from their sorted leaves, and every node checked against its
-//! commitment (spec §7). Hashing of leaves and nodes is in both, hashing of keys and values in neither.
+//! commitment (spec §7). Hashing of leaves and nodes is in both, hashing of keys and values in neither; beside the build stand
+//! the bare additions that it needs.
 
 use std::collections::HashMap;
+use std::hint::black_box;
 
 use rustorium_tests::chain::rng;
 use rustorium_verkle::node::{self, Content};
@@ -9,10 +11,13 @@ use rustorium_verkle::tree::Bulk;
 use rustorium_verkle::{Committer, KeyPath, Leaf, NodePath, Point, Slot, ValueHash, WindowBits};
 
 use crate::Choices;
+use crate::commit::SCALAR_BITS;
 use crate::machine::{Took, median, peak_bytes, timed};
 use crate::memory::hash;
 use crate::table::{Table, digits, megabytes, thousands, time};
 
+/// Windows of the tables.
+const BITS: u8 = 10;
 /// Leaves handed to the build at a time.
 const PUSH_LEAVES: usize = 16_384;
 /// Nodes checked at a time.
@@ -28,13 +33,19 @@ pub(crate) fn measure(choices: &Choices) -> anyhow::Result<()> {
     let mut leaves: Vec<Leaf> =
         (0..count).map(|_| Leaf { path: KeyPath(hash(&mut rng)), value_hash: ValueHash(hash(&mut rng)) }).collect();
     leaves.sort_unstable_by_key(|leaf| leaf.path);
-    let committer = Committer::new(WindowBits::DEFAULT);
+    let committer = Committer::new(WindowBits::new(BITS).expect("a width that tables have"));
     committer.prepare();
 
     let mut table = Table::new(["what", "wall", "leaves/s", "CPU", "leaves/s and core"]);
     let mut commitments = Commitments::new();
     table.row(row("built from sorted leaves", count, || {
         commitments = build(&leaves, &committer)?;
+        Ok(())
+    })?);
+    // A multiplication for each leaf and each node below the root.
+    let additions = (count + commitments.len() - 1) * (SCALAR_BITS / usize::from(BITS) + 1);
+    table.row(row("the bare additions of that", count, || {
+        black_box(committer.bare_additions(additions, false));
         Ok(())
     })?);
     let mut contents = Vec::new();

@@ -23,16 +23,16 @@ pub(crate) struct Scale {
     pub(crate) load: usize,
     /// Updates of a block after that.
     pub(crate) updates: usize,
-    /// Times that the rest is done, by a process each; the median counts.
-    pub(crate) rounds: usize,
-    /// Blocks at the beginning of a round that do not count: caches fill.
+    /// Blocks after the load that do not count.
     pub(crate) warm_up: usize,
-    /// Blocks of a round that count.
+    /// Blocks that count.
     pub(crate) blocks: usize,
-    /// Point reads of a round.
+    /// Point reads.
     pub(crate) reads: usize,
-    /// Proofs of a round, of one key each.
+    /// Proofs of one key each.
     pub(crate) proofs: usize,
+    /// Times that all of it is done; the median counts.
+    pub(crate) runs: usize,
 }
 
 /// The stream of blocks of a seed.
@@ -55,16 +55,23 @@ impl Workload {
         })
     }
 
-    /// The blocks of a round, counted from 0.
-    pub(crate) fn round(&self, round: usize) -> impl Iterator<Item = Vec<Update>> + '_ {
-        let blocks = self.scale.warm_up + self.scale.blocks;
-        (round * blocks..(round + 1) * blocks).map(|block| self.block(block))
+    /// The blocks that come after the load.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = Vec<Update>> + '_ {
+        (0..self.scale.warm_up + self.scale.blocks).map(|number| self.block(number))
     }
 
-    /// Keys that exist after a round, at random.
-    pub(crate) fn known(&self, round: usize, part: &str, count: usize) -> Vec<Key> {
-        let blocks = (round + 1) * (self.scale.warm_up + self.scale.blocks);
-        let mut rng = rng(self.seed, part, round as u64);
+    /// Keys that were loaded, at random.
+    pub(crate) fn loaded(&self, part: &str, number: u64, count: usize) -> Vec<Key> {
+        self.known(part, number, count, 0)
+    }
+
+    /// Keys that exist after the last block, at random.
+    pub(crate) fn final_keys(&self, part: &str, count: usize) -> Vec<Key> {
+        self.known(part, 0, count, self.scale.warm_up + self.scale.blocks)
+    }
+
+    fn known(&self, part: &str, number: u64, count: usize, blocks: usize) -> Vec<Key> {
+        let mut rng = rng(self.seed, part, number);
         (0..count).map(|_| self.key(rng.random_range(0..self.keys_before(blocks)))).collect()
     }
 
