@@ -15,9 +15,10 @@ mod whole;
 mod witnesses;
 mod workload;
 
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
@@ -25,6 +26,11 @@ use serde::de::DeserializeOwned;
 
 use crate::table::digits;
 use crate::workload::Scale;
+
+/// Time that one run of one store may take.
+const OWN_MAX: Duration = Duration::from_secs(300);
+/// How often it is looked whether it has ended.
+const POLL: Duration = Duration::from_millis(20);
 
 /// Prints how long things take on this machine
 #[derive(Parser)]
@@ -172,12 +178,27 @@ fn head(choices: &Choices) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs this program with further arguments and gives what the last line that it prints says, as JSON.
+/// Runs this program with further arguments and gives what the last line that it prints says, as JSON. It is ended when it
+/// takes longer than it should.
 fn own<T: DeserializeOwned>(choices: &Choices, arguments: &[String]) -> anyhow::Result<T> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(choices.arguments()).args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit());
-    let output = command.output()?;
-    ensure!(output.status.success(), "its process ended with {}", output.status);
-    let text = String::from_utf8(output.stdout)?;
+    command.args(choices.arguments()).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let started = Instant::now();
+    // What it prints is less than a pipe holds, so nobody needs to read meanwhile.
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        if started.elapsed() > OWN_MAX {
+            child.kill()?;
+            child.wait()?;
+            anyhow::bail!("its process took more than {} s", OWN_MAX.as_secs());
+        }
+        std::thread::sleep(POLL);
+    };
+    ensure!(status.success(), "its process ended with {status}");
+    let mut text = String::new();
+    child.stdout.take().context("its output")?.read_to_string(&mut text)?;
     serde_json::from_str(text.lines().last().context("its process said nothing")?).context("what its process said")
 }
