@@ -12,6 +12,8 @@ pub(crate) mod batch;
 mod blst;
 mod bucket;
 #[cfg(target_arch = "x86_64")]
+mod decode;
+#[cfg(target_arch = "x86_64")]
 mod ifma;
 mod msm;
 #[cfg(any(test, target_family = "wasm", feature = "portable"))]
@@ -35,6 +37,7 @@ pub(crate) use portable::naive_msm;
 pub use wide::WideSum;
 
 use crate::key::write_hex;
+use crate::parallel;
 
 /// `c48(P)`: the 48-byte compressed encoding of a point of G1, as in EIP-4844. Not checked until it is decoded.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +79,18 @@ impl Point {
     /// Decodes `c48(P)`; accepts exactly one encoding for a point, and does not check the subgroup.
     pub fn decode(bytes: &PointBytes) -> Result<Self, NotAPoint> {
         judge::decode(bytes)
+    }
+
+    /// [`Point::decode`] of each, on all threads if there are many.
+    pub fn decode_many(encodings: &[PointBytes]) -> Vec<Result<Self, NotAPoint>> {
+        // A root takes 15 µs alone and 4 µs among many.
+        const FEW: usize = 6;
+        #[cfg(target_arch = "x86_64")]
+        if encodings.len() >= FEW && Kernel::available()[0] == Kernel::Ifma {
+            let chunks: Vec<&[PointBytes]> = encodings.chunks(decode::TOGETHER).collect();
+            return parallel::map_from(2, &chunks, |chunk| decode::decode_together(chunk)).concat();
+        }
+        parallel::map_from(FEW, encodings, Self::decode)
     }
 
     /// Whether the point is in the subgroup of order `r`. Of many points each is asked: the cofactor has the factor 3, so

@@ -35,6 +35,7 @@ use crate::curve::{Point, PointBytes};
 use crate::key::{DEPTH_MAX, KeyPath, NodePath, SlotScalar, ValueHash};
 use crate::multiproof::{self, Opened, Query};
 use crate::node::{Leaf, NodeRow, SlotSet};
+use crate::parallel;
 use crate::witness::{Terminal, Witness};
 
 /// A change of one key: a new value, or its deletion.
@@ -448,47 +449,54 @@ impl Subtree {
         let mut order: Vec<usize> = (0..self.visits.len()).collect();
         order.sort_unstable_by_key(|&visit| self.visits[visit].path);
 
+        let encoded: Vec<PointBytes> = parallel::map_light(&order, |&visit| self.visits[visit].row.commitment.encode());
+        let mut scalars = vec![SlotScalar::EMPTY; order.len()];
+        for (&visit, scalar) in order.iter().zip(parallel::map_light(&encoded, SlotScalar::node)) {
+            scalars[visit] = scalar;
+        }
+        let mut queries = Vec::with_capacity(keys.len() + order.len());
+        let asked = parallel::map_light(&order, |&visit| self.visits[visit].openings(&scalars));
+        for (node, openings) in asked.into_iter().enumerate() {
+            queries.extend(openings?.into_iter().map(|(z, y)| Query { node, z, y }));
+        }
         let mut terminals = vec![Terminal::Empty { depth: 0 }; keys.len()];
-        let mut queries = Vec::new();
-        let mut opened = Vec::with_capacity(order.len());
-        for (node, &visit) in order.iter().enumerate() {
-            let visit = &self.visits[visit];
-            opened.push(Opened { commitment: visit.row.commitment.encode(), row: &visit.slots });
-            let ends = visit.ends.iter().map(|end| {
-                let scalar = end.leaf.map_or(SlotScalar::EMPTY, |leaf| leaf.scalar());
-                (end.slot, scalar)
-            });
-            let inner = visit
-                .inner
-                .iter()
-                .map(|(slot, child)| (*slot, SlotScalar::node(&self.visits[*child].row.commitment.encode())));
-            for (z, y) in ends.chain(inner) {
-                if visit.scalar(z) != y {
-                    return Err(Damage { node: visit.path, what: "a slot's scalar is not that of its content" });
-                }
-                queries.push(Query { node, z, y });
-            }
-            for end in &visit.ends {
-                let depth = visit.path.depth() as u8;
-                for key in end.keys.clone() {
-                    terminals[key] = match end.leaf {
-                        None => Terminal::Empty { depth },
-                        Some(leaf) if leaf.path == keys[key] => Terminal::Present { depth },
-                        Some(Leaf { path, value_hash }) => Terminal::Other { depth, path, value_hash },
-                    };
-                }
+        for visit in &self.visits {
+            let depth = visit.path.depth() as u8;
+            for (end, key) in visit.ends.iter().flat_map(|end| end.keys.clone().map(move |key| (end, key))) {
+                terminals[key] = match end.leaf {
+                    None => Terminal::Empty { depth },
+                    Some(leaf) if leaf.path == keys[key] => Terminal::Present { depth },
+                    Some(Leaf { path, value_hash }) => Terminal::Other { depth, path, value_hash },
+                };
             }
         }
-        queries.sort_unstable_by_key(|query| (query.node, query.z));
+        let opened: Vec<Opened<'_>> = order
+            .iter()
+            .zip(&encoded)
+            .map(|(&visit, commitment)| Opened { commitment: *commitment, row: &self.visits[visit].slots })
+            .collect();
         let proof = multiproof::prove(&opened, &queries, committer);
         // The root has the shortest path, so it is the first.
-        let mut nodes = opened.iter().map(|node| node.commitment);
-        let root = nodes.next().expect("every walk begins at the root");
-        Ok(Witness { root, terminals, nodes: nodes.collect(), proof })
+        let (root, nodes) = encoded.split_first().expect("every walk begins at the root");
+        Ok(Witness { root: *root, terminals, nodes: nodes.to_vec(), proof })
     }
 }
 
 impl Visit {
+    /// The slots that walks go through or end in, with their contents' scalars, ascending; `scalars` are those of the nodes
+    /// visited.
+    fn openings(&self, scalars: &[SlotScalar]) -> Result<Vec<(u8, SlotScalar)>, Damage> {
+        let leaf = |end: &End| end.leaf.map_or(SlotScalar::EMPTY, |leaf| leaf.scalar());
+        let ends = self.ends.iter().map(|end| (end.slot, leaf(end)));
+        let inner = self.inner.iter().map(|(slot, child)| (*slot, scalars[*child]));
+        let mut openings: Vec<(u8, SlotScalar)> = ends.chain(inner).collect();
+        openings.sort_unstable_by_key(|(slot, _)| *slot);
+        match openings.iter().find(|(slot, scalar)| self.scalar(*slot) != *scalar) {
+            Some(_) => Err(Damage { node: self.path, what: "a slot's scalar is not that of its content" }),
+            None => Ok(openings),
+        }
+    }
+
     fn scalar(&self, slot: u8) -> SlotScalar {
         match self.slots.binary_search_by_key(&slot, |(slot, _)| *slot) {
             Ok(at) => self.slots[at].1,

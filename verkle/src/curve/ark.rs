@@ -160,6 +160,25 @@ impl Base {
         Self(self.0.square())
     }
 
+    /// 48 big-endian bytes; `None` when the integer is not below `p`.
+    pub(super) fn from_be_bytes(bytes: &[u8; 48]) -> Option<Self> {
+        let limb = |i: usize| u64::from_be_bytes(bytes[8 * i..8 * i + 8].try_into().expect("eight bytes"));
+        let limbs = [limb(5), limb(4), limb(3), limb(2), limb(1), limb(0)];
+        Fq::from_bigint(BigInteger384::new(limbs)).map(Self)
+    }
+
+    /// The reverse of [`Base::from_be_bytes`].
+    #[cfg(test)]
+    pub(super) fn to_be_bytes(self) -> [u8; 48] {
+        self.0.into_bigint().to_bytes_be().try_into().expect("48 bytes an element")
+    }
+
+    /// Whether the integer is above `(p−1)/2`.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn is_large(&self) -> bool {
+        self.0.into_bigint() > Fq::MODULUS_MINUS_ONE_DIV_TWO
+    }
+
     /// The inverse; `None` of zero.
     pub(super) fn inverse(&self) -> Option<Self> {
         (!self.is_zero()).then(|| super::judge::inverse(self))
@@ -264,9 +283,8 @@ impl Point {
             return Ok(Self::INFINITY);
         }
         let coordinate = |half: &[u8]| {
-            let limb = |i: usize| u64::from_be_bytes(half[8 * i..8 * i + 8].try_into().expect("eight bytes"));
-            let limbs = [limb(5), limb(4), limb(3), limb(2), limb(1), limb(0)];
-            Fq::from_bigint(BigInteger384::new(limbs)).ok_or(NotAPoint)
+            let element = Base::from_be_bytes(half.try_into().expect("48 bytes a coordinate"));
+            element.map(|element| element.0).ok_or(NotAPoint)
         };
         let point = G1Affine::new_unchecked(coordinate(&bytes[..48])?, coordinate(&bytes[48..])?);
         if point.is_on_curve() { Ok(Self(point)) } else { Err(NotAPoint) }

@@ -19,7 +19,7 @@ use super::{Point, Scalar, Sum};
 /// The curve's parameter without its sign.
 const PARAMETER: u64 = 0xd201_0000_0001_0000;
 /// Points up to which doublings are shared: buckets are for more.
-const FEW: usize = 40;
+const FEW: usize = 28;
 /// Bits of a digit where points are few, and the multiples `1, 3, 5, …` that such digits pick from.
 const DIGIT_BITS: usize = 5;
 const ODD_MULTIPLES: usize = 1 << (DIGIT_BITS - 2);

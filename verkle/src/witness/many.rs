@@ -56,7 +56,7 @@ pub fn verify_many(cases: &[Case<'_>], seed: &[u8; 32]) -> Vec<Result<(), Invali
             distinct.len() - 1
         });
     }
-    let points = parallel::map(&distinct, Point::decode);
+    let points = Point::decode_many(&distinct);
     let numbered: Vec<_> = cases.iter().zip(statements).enumerate().collect();
     let judged = parallel::map(&numbered, |(index, (case, statement))| {
         let statement = statement.as_ref().map_err(Invalid::clone)?;

@@ -9,9 +9,6 @@ use crate::multiproof::{Equation, Points, Query};
 use crate::node::Leaf;
 use crate::parallel;
 
-/// Points to decode from which on it is done by all threads.
-const POINTS_MIN: usize = 8;
-
 /// What a witness says of which nodes, when rules 2 to 6 hold.
 pub(super) struct Statement {
     /// The nodes visited, the root first, ascending by path.
@@ -41,7 +38,7 @@ impl Witness {
     pub fn verify(&self, state_root: &StateRoot, claims: &[Claim]) -> Result<(), Invalid> {
         let statement = self.statement(state_root, claims)?;
         // A square root each: the costly part of a large witness that is refused.
-        let nodes = parallel::map_from(POINTS_MIN, &statement.commitments, Point::decode);
+        let nodes = Point::decode_many(&statement.commitments);
         let Decoded { nodes, d, pi } = self.points(&statement, nodes.into_iter())?;
         let equation = Equation::new(&statement.commitments, &statement.queries, &self.proof);
         match equation {
