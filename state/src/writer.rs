@@ -30,7 +30,7 @@ const RETRY_MS: u64 = 100;
 pub struct Config {
     /// Makes the commitments; shared, since its tables are big.
     pub committer: Arc<Committer>,
-    /// Bytes of nodes and witnesses kept in memory; about 130 MB hold all nodes of a tree of 1 000 000 keys.
+    /// Bytes of nodes and witnesses kept in memory; about 150 MB hold all nodes of a tree of 1 000 000 keys.
     pub cache_bytes: u64,
 }
 
