@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use rustorium_chain_spec::{ChainSpec, Finality};
+use rustorium_verkle::WindowBits;
 
 use crate::cli::Run;
 use crate::exit::Exit;
@@ -16,6 +17,8 @@ use crate::spec_file;
 pub const RPC_PORT: u16 = 9644;
 /// Port of the privileged JSON-RPC listener.
 pub const ENGINE_PORT: u16 = 9646;
+/// Memory for nodes and witnesses, in MiB.
+const CACHE_MIB: u32 = 256;
 
 /// What a daemon runs with.
 #[derive(Debug)]
@@ -34,6 +37,10 @@ pub struct Config {
     pub engine: SocketAddr,
     /// Threads that compute commitments and witnesses; `None` is one a core.
     pub threads: Option<NonZeroUsize>,
+    /// Width of the windows of the commitment tables.
+    pub window_bits: WindowBits,
+    /// Bytes of nodes and witnesses kept in memory.
+    pub cache_bytes: u64,
 }
 
 /// Where data goes.
@@ -91,7 +98,19 @@ impl Config {
             None => Place::Kept(default_base_path(spec.id(), environment)?),
         };
         let finality = if run.dev { Finality::Instant } else { spec.finality() };
-        Ok(Self { spec, dev: run.dev, finality, base_path, rpc, engine, threads: run.threads })
+        let window_bits = run.window_bits.unwrap_or(WindowBits::DEFAULT);
+        let cache_bytes = u64::from(run.cache_mib.unwrap_or(CACHE_MIB)) << 20;
+        Ok(Self {
+            spec,
+            dev: run.dev,
+            finality,
+            base_path,
+            rpc,
+            engine,
+            threads: run.threads,
+            window_bits,
+            cache_bytes,
+        })
     }
 }
 

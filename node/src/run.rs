@@ -17,16 +17,13 @@ use rustorium_chain_spec::Finality;
 use rustorium_rpc::{Engine, Identity, Limits, Public, Running, Secret, serve_engine, serve_public};
 use rustorium_state::backend::{BackendError, Rocks, RocksConfig};
 use rustorium_state::{BlockHash, Genesis, Handle, OpenError, Reader, Writer};
-use rustorium_verkle::{Committer, WindowBits};
+use rustorium_verkle::Committer;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::base_path::BasePath;
 use crate::config::Config;
 use crate::exit::{Exit, OrExit as _};
-
-/// Bytes of nodes and witnesses kept in memory.
-const CACHE_BYTES: u64 = 256 << 20;
 
 /// Runs a node until it is told to stop.
 pub fn run(config: Config) -> anyhow::Result<()> {
@@ -92,14 +89,14 @@ async fn open(
     let stopping = Arc::new(AtomicBool::new(false));
     let asked = stopping.clone();
     let mut opening = tokio::task::spawn_blocking(move || {
-        let committer = Arc::new(Committer::new(WindowBits::DEFAULT));
+        let committer = Arc::new(Committer::new(config.window_bits));
         let tables = committer.clone();
         // A new store needs them at once, any other at its first block.
         std::thread::Builder::new().name("tables".into()).spawn(move || tables.prepare())?;
         let backend = Rocks::open(&db, &RocksConfig::default()).map_err(|error| open_error(error.into()))?;
         let hash = |root: &_| BlockHash(config.spec.genesis_hash(root));
         let genesis = Genesis { id: config.spec.id(), pairs: config.spec.genesis(), hash: &hash };
-        let state = rustorium_state::Config { committer, cache_bytes: CACHE_BYTES };
+        let state = rustorium_state::Config { committer, cache_bytes: config.cache_bytes };
         let mut bar = genesis::Bar::default();
         rustorium_state::open(Arc::new(backend), &genesis, &state, &mut |progress| bar.show(progress, &asked))
             .map_err(open_error)

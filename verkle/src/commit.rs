@@ -8,13 +8,30 @@
 //!
 //! and what did not change costs nothing. The caller hands in one level of the tree at a time, deepest first, because a
 //! node's slot scalar is the hash of its child's new commitment. A difference is a *signed integer* of at most 248 bits,
-//! not a number modulo `r`: with tables of windows of `w` bits it takes at most `248/w + 1` additions and no doubling
-//! ([`crate::curve::table`]), and the additions of thousands of differences share one inversion (`curve/batch.rs`: the
-//! order of work, and the kernels).
+//! not a number modulo `r`, so that with digits `d_k` of `w` bits in `[−2^(w−1), 2^(w−1)]`
 //!
-//! Cost: of a batch of random keys on a tree of 1 000 000, 1.95 differences a key (one at the leaf's node, one at its
-//! parent, the rest shared), each of 25 additions with windows of 10 bits, and one more to add it to its node.
-//! Memory: the tables, built by the first commit and by nothing else; see there for their sizes.
+//! ```text
+//! (new − old) · L_i = Σ_k d_k · 2^(wk) · L_i
+//! ```
+//!
+//! is at most `248/w + 1` entries of a table and no doubling ([`crate::curve::table`]).
+//!
+//! Order of work, for all differences of a level (*terms*), by the fastest kernel that the machine has:
+//!
+//! 1. Terms are sorted by slot, so that the entries which are read together lie together, and cut into chunks that fit in
+//!    a core's cache; each thread takes chunks.
+//! 2. A chunk goes through the windows in rounds: one addition a term and round, all of them *batch-affine*, so that they
+//!    share one field inversion and each costs five multiplications and a squaring (`curve/batch.rs` has the formulas).
+//!    The entries of the next round are asked for meanwhile. Within a term no addition is exceptional.
+//! 3. A node's terms and its old commitment are added up pair by pair, all nodes together. Here points may be equal,
+//!    opposite or infinite, which an attacker can arrange; such a chunk costs a few times as much.
+//!
+//! Fewer than some 200 terms a thread do without inversions until the end (`curve/ifma/few.rs`).
+//!
+//! Cost: of a batch of 10 000 random keys on a tree of 1 000 000, 1.95 terms a key (one at the leaf's node, one at its
+//! parent, the rest shared), each of 25 additions with windows of 10 bits, and one more to add it to its node: 50
+//! additions a key. Memory: the tables, built by the first commit and by nothing else (see there for their sizes), and a
+//! megabyte for each thread that is at work.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -35,8 +52,8 @@ pub struct WindowBits(u8);
 impl WindowBits {
     /// 13 MB of tables, ready in a tenth of a second: for tests and for one-off commands.
     pub const SMALL: Self = Self(4);
-    /// 109 MB of tables: for a node.
-    pub const DEFAULT: Self = Self(8);
+    /// 436 MB of tables (327 MB without IFMA), ready in a second: for a node.
+    pub const DEFAULT: Self = Self(10);
 
     /// `None` outside 2 to 12 bits.
     pub fn new(bits: u8) -> Option<Self> {
