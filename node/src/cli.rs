@@ -322,7 +322,7 @@ mod tests {
             ("rustorium --dev --threads 0", "--threads"),
             ("rustorium --dev --window-bits 3", "give a number from 4 to 12"),
             ("rustorium --dev --window-bits 13", "--window-bits"),
-            ("rustorium --dev --cache-mib -1", "--cache-mib"),
+            ("rustorium --dev --cache-mib much", "--cache-mib"),
             ("rustorium get", "<KEY>"),
             ("rustorium get 0xz", "not a hex digit"),
             ("rustorium get k --at latest", "--at"),

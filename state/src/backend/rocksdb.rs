@@ -14,7 +14,8 @@
 //!   opening too.
 //! - *Memtables* of 64 MB: with larger ones the skip list falls out of the processor's cache (512 MB: half as much CPU a
 //!   row again). All families together flush at `memtables_bytes`.
-//! - *Compression*. LZ4 where rows are still moving, ZSTD at the bottom where nine tenths of them rest. `node` rows are
+//! - *Compression*. LZ4 where rows are still moving, ZSTD at the bottom where nine tenths of them rest, at its first
+//!   level. `node` rows are
 //!   curve points, which do not shrink: none. Values of `big` go to blob files, so that compaction moves a pointer and
 //!   not a megabyte; LZ4, because the largest are code that is compressed already.
 //! - *Filters*, ten bits a key, on `leaf`, `big`, `node` and `block`, where single keys are asked for, many of them
@@ -315,6 +316,9 @@ const MEMTABLE_BYTES: usize = 64 << 20;
 /// For the columns that see a few rows a block.
 const SMALL_MEMTABLE_BYTES: usize = 8 << 20;
 const FILTER_BITS: f64 = 10.0;
+const ZSTD_LEVEL: i32 = 1;
+/// The library's own window: by the level and the size of what is compressed.
+const ZSTD_WINDOW_BITS: i32 = -14;
 
 fn column_options(column: Column, config: &RocksConfig, cache: &Cache) -> Options {
     let mut options = Options::default();
@@ -332,6 +336,7 @@ fn column_options(column: Column, config: &RocksConfig, cache: &Cache) -> Option
     };
     options.set_compression_type(upper);
     options.set_bottommost_compression_type(bottom);
+    options.set_bottommost_compression_options(ZSTD_WINDOW_BITS, ZSTD_LEVEL, 0, 0, true);
     if column == Column::Big {
         options.set_enable_blob_files(true);
         options.set_min_blob_size(BLOB_BYTES_MIN);

@@ -27,6 +27,10 @@ use serde::de::DeserializeOwned;
 use crate::table::digits;
 use crate::workload::Scale;
 
+/// The allocator of the node, for every store alike.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Time that one run of one store may take.
 const OWN_MAX: Duration = Duration::from_secs(300);
 /// How often it is looked whether it has ended.
