@@ -19,6 +19,8 @@ const LOG_BYTES_MAX: u64 = 512 << 20;
 const LOG_FILES_RECYCLED: usize = 4;
 const OPEN_FILES_MAX: i32 = 512;
 const FILTER_BITS: f64 = 10.0;
+const ZSTD_LEVEL: i32 = 1;
+const ZSTD_WINDOW_BITS: i32 = -14;
 
 /// A row for each key.
 struct Rows(DB);
@@ -82,6 +84,7 @@ fn family_options(cache: &Cache) -> Options {
     options.set_write_buffer_size(MEMTABLE_BYTES);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    options.set_bottommost_compression_options(ZSTD_WINDOW_BITS, ZSTD_LEVEL, 0, 0, true);
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_cache_index_and_filter_blocks(true);
