@@ -54,9 +54,19 @@ impl Tree {
         delta
     }
 
-    /// What an update with these changes has to see, all of it loaded.
+    /// What an update with these changes has to see, all of it loaded: whole nodes, so that the update makes whole nodes.
     pub(crate) fn to_update(&self, changes: &[Change]) -> Subtree {
         self.loaded(Descent::update(changes.iter().copied()))
+    }
+
+    /// The same from nodes' rows and single leaves, so that nothing is done but to commit.
+    pub(crate) fn to_commit(&self, changes: &[Change]) -> Subtree {
+        let answer = |want: &Want| match want {
+            Want::Node { node, .. } => Supply::Node(Some(*self.nodes[node].row())),
+            Want::Slot { node, slot, .. } => Supply::Slot(self.nodes[node].leaf(*slot).copied()),
+            _ => unreachable!("puts ask for nodes and slots"),
+        };
+        supplied(Descent::update(changes.iter().copied()), answer)
     }
 
     /// What a proof of these keys has to see, all of it loaded.
@@ -64,17 +74,21 @@ impl Tree {
         self.loaded(Descent::prove(keys.iter().copied()))
     }
 
-    fn loaded(&self, mut descent: Descent) -> Subtree {
+    fn loaded(&self, descent: Descent) -> Subtree {
         let answer = |want: &Want| match want {
             Want::Node { node, .. } => Supply::Whole(self.nodes[node].clone()),
             _ => unreachable!("of a whole node nothing else is asked"),
         };
-        while !descent.wanted().is_empty() {
-            let answers = descent.wanted().iter().map(answer).collect();
-            descent.supply(answers).expect("a tree in memory is whole");
-        }
-        descent.finish()
+        supplied(descent, answer)
     }
+}
+
+fn supplied(mut descent: Descent, answer: impl Fn(&Want) -> Supply) -> Subtree {
+    while !descent.wanted().is_empty() {
+        let answers = descent.wanted().iter().map(&answer).collect();
+        descent.supply(answers).expect("a tree in memory is whole");
+    }
+    descent.finish()
 }
 
 fn change(path: KeyPath, rng: &mut StdRng) -> Change {
