@@ -195,7 +195,10 @@ fn open_error(error: OpenError) -> anyhow::Error {
         OpenError::Backend(error) => match error {
             BackendError::Foreign { .. } => Exit::Config,
             BackendError::Damaged { .. } => Exit::BadData,
-            BackendError::Locked { .. } | BackendError::NoSpace { .. } => Exit::Temporary,
+            BackendError::Locked { .. }
+            | BackendError::Busy { .. }
+            | BackendError::Full { .. }
+            | BackendError::NoSpace { .. } => Exit::Temporary,
             BackendError::Poisoned { .. } | BackendError::Io { .. } => Exit::CannotCreate,
         },
     };

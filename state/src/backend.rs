@@ -7,21 +7,22 @@
 //! takes its bounds as arguments. A batch lies in memory once.
 //! It is not a schema: it knows the columns' names and nothing of their rows, and it stamps no format.
 
+mod error;
 mod memory;
 mod rocksdb;
+mod stats;
 
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
 pub(crate) mod faulty;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{ops::ControlFlow, sync::Arc};
 
+pub use error::BackendError;
 pub use memory::Memory;
-pub use rocksdb::{Rocks, RocksConfig};
+pub use rocksdb::{Lost, Rocks, RocksConfig, Salvaged};
+pub use stats::{ColumnStats, Compacted, Stats, Writes};
 
 /// A named, ordered space of rows. The names are on disk and never change their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -282,10 +283,26 @@ pub trait Backend: Send + Sync + 'static {
     /// taken after the return. An empty batch changes nothing, and with [`Durability::Synced`] still makes every
     /// commit before it durable.
     ///
-    /// After an error the batch may be in the store or not, wholly or not at all (a disk can fail after the bytes are
-    /// down), so the handle is poisoned: every later commit is refused with [`BackendError::Poisoned`], reads go on,
-    /// and opening the store anew tells which it was.
+    /// [`BackendError::Busy`] and [`BackendError::Full`] are refusals: nothing was written, the handle is as it was, and
+    /// the same batch may be committed again, when the backend has caught up or the disk has room. After any other error
+    /// the batch may be in the store or not, wholly or not at all (a disk can fail after the bytes are down), so the
+    /// handle is poisoned: every later commit is refused with [`BackendError::Poisoned`], reads go on, and opening the
+    /// store anew tells which it was.
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), BackendError>;
+
+    /// How the store stands. About as dear as a few point reads; never waits for a commit, and works on a poisoned handle.
+    fn stats(&self) -> Stats;
+
+    /// Moves the rows of a column to where they rest, and gives back the room of those that are deleted and that no
+    /// snapshot sees; no row is changed. Runs beside reads and commits, for as long as it takes to rewrite the column.
+    /// `proceed` is told of every slice that is done (and once before the first), and may break it off: what is done is
+    /// done, and `Ok` is returned. Does not poison the handle, but rows that turn out damaged may make the backend
+    /// refuse every later commit.
+    fn compact(
+        &self,
+        column: Column,
+        proceed: &mut dyn FnMut(Compacted) -> ControlFlow<()>,
+    ) -> Result<(), BackendError>;
 }
 
 /// The rows of one moment; no later commit changes what it answers.
@@ -315,77 +332,6 @@ pub trait Snapshot: Send + Sync + 'static {
     /// The value of one key.
     fn get(&self, column: Column, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
         Ok(self.get_many(column, &[key.to_vec()])?.pop().flatten())
-    }
-}
-
-/// Why a store cannot be opened, read or written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BackendError {
-    /// The disk, or our quota of it, is full.
-    #[error("no space left on the disk: cannot {operation} {}: {what}", path.display())]
-    NoSpace {
-        /// What was attempted.
-        operation: &'static str,
-        /// The store.
-        path: PathBuf,
-        /// The backend's own words.
-        what: String,
-    },
-    /// The store's files are not what was written to them.
-    #[error("damaged store: cannot {operation} {}: {what}", path.display())]
-    Damaged {
-        /// What was attempted.
-        operation: &'static str,
-        /// The store.
-        path: PathBuf,
-        /// The backend's own words.
-        what: String,
-    },
-    /// Someone else has the store open.
-    #[error("{} is in use by another handle or process: {what}", path.display())]
-    Locked {
-        /// The store.
-        path: PathBuf,
-        /// The backend's own words.
-        what: String,
-    },
-    /// The directory holds something that is not a store of ours. Nothing in it was touched.
-    #[error("{} holds a store that is not ours: {what}", path.display())]
-    Foreign {
-        /// The directory.
-        path: PathBuf,
-        /// How one can tell.
-        what: String,
-    },
-    /// An earlier commit on this handle failed; open the store anew.
-    #[error("cannot commit to {}: an earlier commit failed; reopen the store", path.display())]
-    Poisoned {
-        /// The store.
-        path: PathBuf,
-    },
-    /// The operating system or the backend refused.
-    #[error("cannot {operation} {}: {what}", path.display())]
-    Io {
-        /// What was attempted.
-        operation: &'static str,
-        /// The store.
-        path: PathBuf,
-        /// The backend's own words.
-        what: String,
-    },
-}
-
-impl BackendError {
-    /// The store that the error is about.
-    pub fn path(&self) -> &Path {
-        match self {
-            BackendError::NoSpace { path, .. }
-            | BackendError::Damaged { path, .. }
-            | BackendError::Locked { path, .. }
-            | BackendError::Foreign { path, .. }
-            | BackendError::Poisoned { path }
-            | BackendError::Io { path, .. } => path,
-        }
     }
 }
 

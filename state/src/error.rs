@@ -111,8 +111,8 @@ pub enum AtError {
     Read(#[from] ReadError),
 }
 
-/// Why a block was not applied or not made final. Nothing has changed, but where a commit failed ([`ApplyError::DiskFull`],
-/// [`ApplyError::Poisoned`], [`ApplyError::Backend`]): then the next open tells whether the block is in the store.
+/// Why a block was not applied or not made final. Nothing has changed, but where a commit failed ([`ApplyError::DiskFull`]
+/// that does not pass, [`ApplyError::Poisoned`], [`ApplyError::Backend`]): then the next open tells whether the block is in the store.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ApplyError {
     /// Nobody knows the parent.
@@ -190,11 +190,13 @@ pub enum ApplyError {
         /// When to try again, in milliseconds.
         retry_ms: u64,
     },
-    /// The disk is full. What was acknowledged is safe.
+    /// The disk is full. What was acknowledged is safe, and reads go on.
     #[error("{what}")]
     DiskFull {
         /// Where.
         what: String,
+        /// Whether nothing was written, so that writing goes on as soon as there is room; else a restart is needed.
+        is_passing: bool,
     },
     /// An earlier commit failed, so nothing is written any more until a restart.
     #[error("{what}")]
@@ -226,7 +228,9 @@ impl ApplyError {
 impl From<BackendError> for ApplyError {
     fn from(error: BackendError) -> Self {
         match &error {
-            BackendError::NoSpace { .. } => Self::DiskFull { what: error.to_string() },
+            BackendError::Busy { retry_ms, .. } => Self::Busy { retry_ms: *retry_ms },
+            BackendError::Full { .. } => Self::DiskFull { what: error.to_string(), is_passing: true },
+            BackendError::NoSpace { .. } => Self::DiskFull { what: error.to_string(), is_passing: false },
             BackendError::Poisoned { .. } => Self::Poisoned { what: error.to_string() },
             _ => Self::Backend(error),
         }

@@ -30,7 +30,8 @@ impl From<BackendError> for ApiError {
     fn from(error: BackendError) -> Self {
         let what = error.to_string();
         match error {
-            BackendError::NoSpace { .. } => Self::DiskFull { what },
+            BackendError::Busy { retry_ms, .. } => Self::Busy { retry_ms },
+            BackendError::Full { .. } | BackendError::NoSpace { .. } => Self::DiskFull { what },
             BackendError::Poisoned { .. } => Self::Poisoned { what },
             BackendError::Damaged { .. } => Self::Damaged { what },
             BackendError::Locked { .. } | BackendError::Foreign { .. } | BackendError::Io { .. } => {
@@ -59,7 +60,7 @@ impl From<ApplyError> for ApiError {
             }
             ApplyError::ZeroHash => Self::InvalidParams { why: "hash: a block's hash is never zero" },
             ApplyError::Busy { retry_ms } => Self::Busy { retry_ms },
-            ApplyError::DiskFull { what } => Self::DiskFull { what },
+            ApplyError::DiskFull { what, .. } => Self::DiskFull { what },
             ApplyError::Poisoned { what } => Self::Poisoned { what },
             ApplyError::Damaged { what } => Self::Damaged { what },
             ApplyError::Closed => Self::Internal { what: "the node is shutting down".into() },

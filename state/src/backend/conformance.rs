@@ -6,6 +6,7 @@
 mod model;
 
 use std::{
+    ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -14,7 +15,8 @@ use std::{
 };
 
 use super::{
-    Backend, BackendError, Batch, Bounds, Column, Durability, Memory, Rocks, RocksConfig, Rows, Snapshot,
+    Backend, BackendError, Batch, Bounds, Column, Compacted, Durability, Memory, Rocks, RocksConfig, Rows, Snapshot,
+    Writes,
     conformance::model::matches_model,
     faulty::{Fault, Faulty, io_error, no_space},
     prefix_end,
@@ -37,6 +39,8 @@ pub(crate) fn conforms(fresh: Fresh<'_>) {
     ranges_keep_to_their_limits(fresh);
     empty_batches_are_welcome(fresh);
     big_values_come_back(fresh);
+    stats_tell_the_columns_apart(fresh);
+    compacting_changes_no_row(fresh);
     a_failed_commit_poisons(fresh);
     readers_never_see_half_a_batch(fresh);
 }
@@ -298,6 +302,56 @@ fn big_values_come_back(fresh: Fresh<'_>) {
     assert_eq!((first.rows.len(), first.more), (1, true));
 }
 
+fn stats_tell_the_columns_apart(fresh: Fresh<'_>) {
+    let backend = fresh();
+    assert!(backend.stats().columns.iter().all(|column| column.rows == 0));
+    put(&*backend, Column::Node, &[(b"a", &[7; 1000]), (b"b", &[8; 1000])]);
+    put(&*backend, Column::Aux, &[(b"a", b"1")]);
+    let stats = backend.stats();
+    for column in Column::ALL {
+        let rows = match column {
+            Column::Node => 2,
+            Column::Aux => 1,
+            _ => 0,
+        };
+        assert_eq!(stats.column(column).rows, rows, "{column:?}");
+    }
+    let node = stats.column(Column::Node);
+    assert!(node.memory_bytes + node.disk_bytes >= 2002, "{node:?}");
+    assert_eq!((stats.writes, stats.is_poisoned), (Writes::Flowing, false));
+    assert_eq!((stats.delayed_total, stats.busy_total, stats.full_total, stats.background_errors), (0, 0, 0, 0));
+}
+
+fn compacting_changes_no_row(fresh: Fresh<'_>) {
+    let backend = fresh();
+    let keys: Vec<[u8; 2]> = (0..2000u16).map(u16::to_be_bytes).collect();
+    for round in 0..3u8 {
+        let mut batch = Batch::new();
+        for (n, key) in keys.iter().enumerate() {
+            match (n + usize::from(round)) % 3 {
+                0 => batch.delete(Column::Leaf, key),
+                _ => batch.put(Column::Leaf, key, &[round; 100]),
+            }
+        }
+        backend.commit(batch, Durability::Buffered).unwrap();
+    }
+    let before = backend.snapshot().unwrap();
+    let expected = all(&*before, Column::Leaf);
+    let mut told = Vec::new();
+    let compact =
+        |proceed: &mut dyn FnMut(Compacted) -> ControlFlow<()>| backend.compact(Column::Leaf, proceed).unwrap();
+    compact(&mut |compacted| {
+        told.push(compacted);
+        ControlFlow::Continue(())
+    });
+    let total = told[0].slices_total;
+    assert!(told.iter().all(|compacted| compacted.slices_total == total));
+    assert!(told.iter().map(|compacted| compacted.slices).eq(0..=total), "{told:?}");
+    compact(&mut |_| ControlFlow::Break(()));
+    assert_eq!(all(&*before, Column::Leaf), expected);
+    assert_eq!(all(&*backend.snapshot().unwrap(), Column::Leaf), expected);
+}
+
 fn a_failed_commit_poisons(fresh: Fresh<'_>) {
     for (written, error) in [(false, no_space()), (true, io_error())] {
         let inner = fresh();
@@ -312,6 +366,7 @@ fn a_failed_commit_poisons(fresh: Fresh<'_>) {
         for _ in 0..2 {
             let refused = backend.commit(batch(b"3"), Durability::Synced);
             assert!(matches!(refused, Err(BackendError::Poisoned { .. })), "{refused:?}");
+            assert!(backend.stats().is_poisoned);
         }
         let expected: &[u8] = if written { b"2" } else { b"1" };
         assert_eq!(backend.snapshot().unwrap().get(Column::Leaf, b"a").unwrap().as_deref(), Some(expected));

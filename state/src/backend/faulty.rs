@@ -2,10 +2,11 @@
 //!
 //! Opening the store anew is making a new handle over the same inner backend.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{Backend, BackendError, Batch, Durability, Snapshot};
+use super::{Backend, BackendError, Batch, Column, Compacted, Durability, Snapshot, Stats};
 
 /// Passes everything through, but fails one commit and is poisoned from then on.
 pub(crate) struct Faulty {
@@ -64,6 +65,18 @@ impl Backend for Faulty {
             }
             _ => self.inner.commit(batch, durability),
         }
+    }
+
+    fn stats(&self) -> Stats {
+        Stats { is_poisoned: self.state.lock().expect("no commit panics").poisoned, ..self.inner.stats() }
+    }
+
+    fn compact(
+        &self,
+        column: Column,
+        proceed: &mut dyn FnMut(Compacted) -> ControlFlow<()>,
+    ) -> Result<(), BackendError> {
+        self.inner.compact(column, proceed)
     }
 }
 

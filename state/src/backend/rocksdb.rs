@@ -1,36 +1,19 @@
-//! Rows on disk in RocksDB: the only file that names it.
+//! Rows on disk in RocksDB: this file and the folder beside it are the only ones that name it.
 //!
 //! Trusts the file system to keep what it was told to sync, and nothing else of it: blocks and log records carry
 //! checksums that every read verifies. One database, a column family for each column, one write-ahead log over all of
 //! them, which is what makes a batch atomic. The family `default`, which RocksDB insists on, stays empty.
 //! Life-cycle: [`Rocks::open`] → snapshots and commits → drop; a snapshot keeps the database, and so its lock, alive.
-//!
-//! What the settings are for:
-//! - *Log*. Recycled files have their blocks allocated already, so a sync writes data and no inode. RocksDB silently
-//!   gives recycling up under other recovery modes and with a log TTL, hence point-in-time recovery: opening replays
-//!   whole batches until the first record that is torn or not its own, and drops the rest. A log that rots *at rest*
-//!   looks the same as one torn by a crash; tables that are ahead of the log are noticed, and refuse to open.
-//! - *Log size*. A family that is written little pins old log files, so their sum is bounded; this bounds the replay at
-//!   opening too.
-//! - *Memtables* of 64 MB: with larger ones the skip list falls out of the processor's cache (512 MB: half as much CPU a
-//!   row again). All families together flush at `memtables_bytes`.
-//! - *Compression*. LZ4 where rows are still moving, ZSTD at the bottom where nine tenths of them rest, at its first
-//!   level. `node` rows are
-//!   curve points, which do not shrink: none. Values of `big` go to blob files, so that compaction moves a pointer and
-//!   not a megabyte; LZ4, because the largest are code that is compressed already.
-//! - *Filters*, ten bits a key, on `leaf`, `big`, `node` and `block`, where single keys are asked for, many of them
-//!   absent (inserts, proofs of absence, hashes from strangers). Bloom, not ribbon: two fifths more memory for a
-//!   quarter of the CPU when tables are built, and CPU is what commits are short of. The other columns are read by ranges.
-//! - *Cache*. Blocks, indexes and filters of all columns share `block_cache_bytes`, so memory stays bounded however
-//!   large the store; indexes and filters are split into small parts, so that a miss costs 4 KB and not half a
-//!   megabyte. (That takes 1.3 µs of a point read of 5; whole ones, 3 bytes a row, collapse once they outgrow the cache.)
-//! - *Files*. At most `open_files_max` at a time: sockets want descriptors too.
 
+mod salvage;
+mod settings;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 use std::{
     fs, io,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -39,12 +22,17 @@ use std::{
 };
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, BoundColumnFamily, Cache, ColumnFamilyDescriptor, DB,
-    DBCompressionType as Compression, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, IteratorMode, Options,
+    BoundColumnFamily, Cache, ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, IteratorMode, Options,
     ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
 };
 
-use super::{Backend, BackendError, Batch, Bounds, Column, Durability, Op, Page, Rows, Snapshot, assert_ascending};
+use self::settings::{column_options, store_options};
+use super::{
+    Backend, BackendError, Batch, Bounds, Column, Compacted, Durability, Op, Page, Rows, Snapshot, Stats,
+    assert_ascending,
+};
+
+pub use self::salvage::{Lost, Salvaged};
 
 /// What a store may use of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +79,7 @@ impl Rocks {
         let columns = Column::ALL.map(|c| ColumnFamilyDescriptor::new(c.name(), column_options(c, config, &cache)));
         let db = DB::open_cf_descriptors(&store_options(config), path, columns)
             .map_err(|error| refusal("open", path, error))?;
-        let store = Arc::new(Store { db, path: path.to_path_buf() });
+        let store = Arc::new(Store { db, cache, path: path.to_path_buf() });
         Ok(Rocks { store, poisoned: AtomicBool::new(false) })
     }
 
@@ -137,6 +125,18 @@ impl Backend for Rocks {
             refusal("commit to", &self.store.path, error)
         })
     }
+
+    fn stats(&self) -> Stats {
+        Stats { is_poisoned: self.poisoned.load(Ordering::Acquire), ..self.store.stats() }
+    }
+
+    fn compact(
+        &self,
+        column: Column,
+        proceed: &mut dyn FnMut(Compacted) -> ControlFlow<()>,
+    ) -> Result<(), BackendError> {
+        self.store.compact(column, proceed)
+    }
 }
 
 /// The tag, family and lengths that a write batch keeps beside a row, about.
@@ -145,6 +145,7 @@ const ROW_OVERHEAD_BYTES: usize = 12;
 /// The open database. RocksDB's snapshots borrow it, so it is shared between the handle and the snapshots.
 struct Store {
     db: DB,
+    cache: Cache,
     path: PathBuf,
 }
 
@@ -284,93 +285,6 @@ fn default_has_rows(path: &Path) -> Result<bool, BackendError> {
     let examined = |error| refusal("examine", path, error);
     let db = DB::open_for_read_only(&Options::default(), path, false).map_err(examined)?;
     db.iterator(IteratorMode::Start).next().transpose().map(|row| row.is_some()).map_err(examined)
-}
-
-fn store_options(config: &RocksConfig) -> Options {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
-    options.set_paranoid_checks(true);
-    options.set_max_open_files(i32::from(config.open_files_max));
-    options.set_max_background_jobs(i32::from(config.background_jobs));
-    options.set_db_write_buffer_size(config.memtables_bytes);
-
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    options.set_recycle_log_file_num(LOG_FILES_RECYCLED);
-    options.set_max_total_wal_size(LOG_BYTES_MAX);
-
-    // Write tables back steadily, so that a log sync does not queue behind a burst of them.
-    options.set_bytes_per_sync(1 << 20);
-    // Files that a reader's snapshot was the last to hold are deleted in the background, not on the reader's thread.
-    options.set_avoid_unnecessary_blocking_io(true);
-    options.set_skip_stats_update_on_db_open(true);
-    options.set_max_manifest_file_size(64 << 20);
-    options.set_keep_log_file_num(4);
-    options.set_max_log_file_size(16 << 20);
-    options
-}
-
-const LOG_FILES_RECYCLED: usize = 4;
-const LOG_BYTES_MAX: u64 = 512 << 20;
-const MEMTABLE_BYTES: usize = 64 << 20;
-/// For the columns that see a few rows a block.
-const SMALL_MEMTABLE_BYTES: usize = 8 << 20;
-const FILTER_BITS: f64 = 10.0;
-const ZSTD_LEVEL: i32 = 1;
-/// The library's own window: by the level and the size of what is compressed.
-const ZSTD_WINDOW_BITS: i32 = -14;
-
-fn column_options(column: Column, config: &RocksConfig, cache: &Cache) -> Options {
-    let mut options = Options::default();
-    options.set_level_compaction_dynamic_level_bytes(true);
-    options.set_target_file_size_base(64 << 20);
-    options.set_max_write_buffer_number(3);
-    let memtable_bytes = match column {
-        Column::Leaf | Column::Big | Column::Node | Column::Index | Column::Undo | Column::UndoAt => MEMTABLE_BYTES,
-        Column::Block | Column::Fork | Column::Aux | Column::Meta => SMALL_MEMTABLE_BYTES,
-    };
-    options.set_write_buffer_size(memtable_bytes.min(config.memtables_bytes));
-    let (upper, bottom) = match column {
-        Column::Node | Column::Meta => (Compression::None, Compression::None),
-        _ => (Compression::Lz4, Compression::Zstd),
-    };
-    options.set_compression_type(upper);
-    options.set_bottommost_compression_type(bottom);
-    options.set_bottommost_compression_options(ZSTD_WINDOW_BITS, ZSTD_LEVEL, 0, 0, true);
-    if column == Column::Big {
-        options.set_enable_blob_files(true);
-        options.set_min_blob_size(BLOB_BYTES_MIN);
-        options.set_blob_compression_type(Compression::Lz4);
-        options.set_enable_blob_gc(true);
-        // Rewrite blob files of which half is garbage, also where compaction would not come by.
-        options.set_blob_gc_force_threshold(0.5);
-    }
-    options.set_block_based_table_factory(&table_options(column, cache));
-    options
-}
-
-/// Below it a value lies in its table row: compaction is then cheaper than a second read.
-const BLOB_BYTES_MIN: u64 = 2 << 10;
-
-fn table_options(column: Column, cache: &Cache) -> BlockBasedOptions {
-    let mut table = BlockBasedOptions::default();
-    table.set_block_cache(cache);
-    table.set_cache_index_and_filter_blocks(true);
-    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    table.set_pin_top_level_index_and_filter(true);
-    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-    match column {
-        Column::Leaf | Column::Big | Column::Node | Column::Block => {
-            // Point reads: small blocks.
-            table.set_block_size(4 << 10);
-            table.set_bloom_filter(FILTER_BITS, false);
-            table.set_partition_filters(true);
-            table.set_optimize_filters_for_memory(true);
-        }
-        // Ranges: blocks that compress better.
-        _ => table.set_block_size(16 << 10),
-    }
-    table
 }
 
 /// What RocksDB's refusal means to us. Its C interface hands over the words of a status alone, so words it is.

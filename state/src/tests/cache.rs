@@ -6,7 +6,7 @@ use rustorium_verkle::tree::{Nodes, WholeNode};
 use rustorium_verkle::{KeyPath, Leaf, NodePath, ValueHash};
 
 use super::*;
-use crate::backend::{BackendError, Bounds, Rows, Snapshot};
+use crate::backend::{BackendError, Bounds, Compacted, Rows, Snapshot, Stats};
 use crate::cache::Cache;
 
 /// Passes everything through and counts what is read of the tree.
@@ -22,6 +22,18 @@ impl Backend for Counting {
 
     fn commit(&self, batch: Batch, durability: Durability) -> Result<(), BackendError> {
         self.inner.commit(batch, durability)
+    }
+
+    fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+
+    fn compact(
+        &self,
+        column: Column,
+        proceed: &mut dyn FnMut(Compacted) -> ControlFlow<()>,
+    ) -> Result<(), BackendError> {
+        self.inner.compact(column, proceed)
     }
 }
 

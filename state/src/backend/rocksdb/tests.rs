@@ -1,5 +1,7 @@
 //! What is RocksDB's alone: opening, damage, locks, the settings as they took effect, and death by `kill -9`.
 
+mod upkeep;
+
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
