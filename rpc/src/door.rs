@@ -23,10 +23,10 @@ use serde_json::json;
 use tokio::time::Sleep;
 use tower::Service;
 
-use crate::error::ApiError;
 use crate::gate::{Gate, Session};
 use crate::jwt::{Secret, TokenError};
 use crate::limits::{BODY_TIMEOUT, Budget, Limits, RETRY_MS};
+use crate::meter::busy;
 
 /// The rules of one listener.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl Door {
             secret.verify_header(token, now_s).map_err(Refusal::Token)?;
             return Ok(None);
         }
-        if self.local_names_only && !hosts_are_local(request.uri(), headers) {
+        if self.local_names_only && !is_named_locally(request.uri(), headers) {
             return Err(Refusal::Host);
         }
         match headers.get(header::ORIGIN) {
@@ -130,7 +130,7 @@ impl Refusal {
             ),
             Self::Origin => plain(StatusCode::FORBIDDEN, "web pages of this Origin are not let in\n".into()),
             Self::Busy => {
-                let error = jsonrpsee::types::ErrorObjectOwned::from(ApiError::BUSY);
+                let error = jsonrpsee::types::ErrorObjectOwned::from(busy("requests"));
                 let body = json!({ "jsonrpc": "2.0", "id": null, "error": error });
                 let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, body.to_string());
                 let headers = response.headers_mut();
@@ -163,8 +163,8 @@ fn with_cors(mut response: Response<HttpBody>, origin: Option<HeaderValue>) -> R
     response
 }
 
-/// Whether every name that the request gives to this host, one at least, is a loopback name.
-fn hosts_are_local(uri: &Uri, headers: &HeaderMap) -> bool {
+/// Whether every name that a request gives to this host, one at least, is a loopback name.
+pub fn is_named_locally(uri: &Uri, headers: &HeaderMap) -> bool {
     let mut names = headers.get_all(header::HOST).iter().peekable();
     (names.peek().is_some() || uri.authority().is_some())
         && names.all(|name| authority(name).is_some_and(|name| is_local(name.host())))

@@ -24,8 +24,8 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 
-use crate::error::ApiError;
 use crate::limits::{Budget, SOCKET_CALLS_MAX};
+use crate::meter::{Connection, busy};
 
 /// How long a client may take none of an answer.
 pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -89,11 +89,11 @@ pub(crate) struct Socket {
     stream: TcpStream,
     gate: Arc<Gate>,
     stall: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    _place: (OwnedSemaphorePermit, Connection),
 }
 
 impl Socket {
-    pub(crate) fn new(stream: TcpStream, gate: Arc<Gate>, place: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(stream: TcpStream, gate: Arc<Gate>, place: (OwnedSemaphorePermit, Connection)) -> Self {
         Self { stream, gate, stall: None, _place: place }
     }
 
@@ -213,7 +213,7 @@ async fn counted(
 ) -> MethodResponse {
     let Some(session) = session else { return call.await };
     let Some(mut guard) = session.begin(bytes) else {
-        return MethodResponse::error(id, ErrorObjectOwned::from(ApiError::BUSY));
+        return MethodResponse::error(id, ErrorObjectOwned::from(busy("requests")));
     };
     let answer = call.await;
     guard.answer_bytes = answer.as_json().get().len() as u64;

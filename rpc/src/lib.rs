@@ -17,6 +17,7 @@ pub mod error;
 mod gate;
 pub mod jwt;
 pub mod limits;
+mod meter;
 mod openrpc;
 pub mod server;
 pub mod wire;
@@ -26,6 +27,7 @@ pub use api::{
     ChainApiClient, DevApiClient, Engine, EngineApiClient, Identity, Public, RpcApiClient, StateApiClient,
     SystemApiClient,
 };
+pub use door::is_named_locally;
 pub use error::ApiError;
 pub use jwt::Secret;
 pub use limits::Limits;

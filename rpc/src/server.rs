@@ -31,6 +31,7 @@ use crate::door::Door;
 use crate::gate::{CountLayer, Gate, Socket};
 use crate::jwt::Secret;
 use crate::limits::{ACCEPT_PAUSE, HEAD_BYTES_MAX, HEAD_TIMEOUT, Limits, SOCKET_ANSWERS_MAX, STOP_TIMEOUT};
+use crate::meter::{Connection, measured};
 use crate::work::Work;
 
 /// WebSockets are pinged this often.
@@ -97,11 +98,13 @@ async fn serve(
     let bound = |listener: TcpListener| listener.local_addr().map(|addr| (listener, addr));
     let (listener, addr) = TcpListener::bind(addr).await.and_then(bound).map_err(|error| ServeError { addr, error })?;
     let (stopping, stop) = stop_channel();
+    let name = if secret.is_some() { "engine" } else { "public" };
     let listening = Listening {
         listener,
         door: Arc::new(Door::new(addr, &limits, secret)),
         rpc: rpc_builder(&limits),
-        methods,
+        methods: measured(&methods),
+        name,
         limits,
         sockets: Arc::new(Semaphore::new(limits.sockets_max as usize)),
         stopping,
@@ -133,6 +136,8 @@ struct Listening {
     door: Arc<Door>,
     rpc: RpcBuilder,
     methods: Methods,
+    /// As its metrics are labelled.
+    name: &'static str,
     limits: Limits,
     /// Places for sockets; a socket keeps its place until it is closed, as a WebSocket too.
     sockets: Arc<Semaphore>,
@@ -179,6 +184,7 @@ impl Listening {
         let gate = Gate::new(self.limits.response_bytes_max);
         let rpc: Rpc = self.rpc.clone().build(self.methods.clone(), self.stopping.clone());
         let (door, stopping) = (self.door.clone(), self.stopping.clone());
+        let open = Connection::open(self.name);
         async move {
             // A failure here costs latency alone.
             let _ = stream.set_nodelay(true);
@@ -193,7 +199,7 @@ impl Listening {
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(HEAD_BYTES_MAX)
-                .serve_connection(TokioIo::new(Socket::new(stream, gate, place)), service)
+                .serve_connection(TokioIo::new(Socket::new(stream, gate, (place, open))), service)
                 .with_upgrades();
             tokio::pin!(connection);
             let ended = tokio::select! {

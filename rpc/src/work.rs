@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::error::ApiError;
 use crate::limits::JOBS_WAITING_MAX;
+use crate::meter::busy;
 
 /// A bounded share of the blocking pool. Clones share it.
 #[derive(Debug, Clone)]
@@ -37,7 +38,7 @@ impl Work {
         T: Send + 'static,
         F: FnOnce() -> Result<T, ApiError> + Send + 'static,
     {
-        let place = self.places.clone().try_acquire_owned().map_err(|_| ApiError::BUSY)?;
+        let place = self.places.clone().try_acquire_owned().map_err(|_| busy("readers"))?;
         let turn = self.running.clone().acquire_owned().await.map_err(|_| ApiError::BUSY)?;
         let done = tokio::task::spawn_blocking(move || {
             let _held_to_the_end = (place, turn);

@@ -7,10 +7,14 @@
 //! What went in is trusted. A damaged row makes a wrong entry; whoever finds that out calls [`Cache::clear`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use metrics::{Counter, Gauge};
 use quick_cache::{Weighter, sync};
 use rustorium_verkle::tree::WholeNode;
 use rustorium_verkle::{Claim, Delta, NodePath, Point, StateRoot};
+
+use crate::metrics::{CACHE_BYTES, CACHE_HITS, CACHE_MISSES};
 
 /// The share of the memory that witnesses take: one part in so many.
 const WITNESS_SHARE: u64 = 16;
@@ -19,12 +23,16 @@ const ENTRY_BYTES: u64 = 128;
 /// Bytes of a node and of a witness as they are expected; the tables are laid out for it.
 const NODE_BYTES: u64 = 1536;
 const WITNESS_BYTES: u64 = 1024;
+/// A table's bytes are added up once in so many insertions: it asks all of its parts.
+const INSERTIONS_A_MEASURE: u64 = 64;
 
 /// Nodes and witnesses; bounded in bytes.
 pub(crate) struct Cache {
     /// By the commitment's fingerprint: what is found is compared with what was asked for.
     nodes: sync::Cache<u64, Arc<WholeNode>, Bytes>,
     witnesses: sync::Cache<WitnessId, Arc<[u8]>, Bytes>,
+    node_meter: Meter,
+    witness_meter: Meter,
 }
 
 /// What a witness proves: a hash of the state root and the claims.
@@ -55,17 +63,22 @@ impl Cache {
         Self {
             nodes: sync::Cache::with_weighter(entries(nodes_max, NODE_BYTES), nodes_max, Bytes),
             witnesses: sync::Cache::with_weighter(entries(witnesses_max, WITNESS_BYTES), witnesses_max, Bytes),
+            node_meter: Meter::new("nodes"),
+            witness_meter: Meter::new("witnesses"),
         }
     }
 
     /// The node at this path with this commitment.
     pub(crate) fn node(&self, path: &NodePath, commitment: &Point) -> Option<Arc<WholeNode>> {
-        let found = self.nodes.get(&commitment.fingerprint())?;
-        (found.row().commitment == *commitment && found.path() == path).then_some(found)
+        let found = self.nodes.get(&commitment.fingerprint());
+        let found = found.filter(|node| node.row().commitment == *commitment && node.path() == path);
+        self.node_meter.note_lookup(found.is_some());
+        found
     }
 
     pub(crate) fn insert(&self, node: Arc<WholeNode>) {
         self.nodes.insert(node.row().commitment.fingerprint(), node);
+        self.node_meter.note_insertion(|| self.nodes.weight());
     }
 
     /// Takes in the nodes of a block that has become final, and drops the versions before them.
@@ -77,11 +90,14 @@ impl Cache {
     }
 
     pub(crate) fn witness(&self, id: &WitnessId) -> Option<Arc<[u8]>> {
-        self.witnesses.get(id)
+        let found = self.witnesses.get(id);
+        self.witness_meter.note_lookup(found.is_some());
+        found
     }
 
     pub(crate) fn insert_witness(&self, id: WitnessId, witness: Arc<[u8]>) {
         self.witnesses.insert(id, witness);
+        self.witness_meter.note_insertion(|| self.witnesses.weight());
     }
 
     /// Bytes of memory that are taken, about.
@@ -94,6 +110,37 @@ impl Cache {
     pub(crate) fn clear(&self) {
         self.nodes.clear();
         self.witnesses.clear();
+        self.node_meter.bytes.set(0.0);
+        self.witness_meter.bytes.set(0.0);
+    }
+}
+
+/// What operators see of one of the two tables.
+struct Meter {
+    hits: Counter,
+    misses: Counter,
+    bytes: Gauge,
+    insertions: AtomicU64,
+}
+
+impl Meter {
+    fn new(cache: &'static str) -> Self {
+        Self {
+            hits: metrics::counter!(CACHE_HITS, "cache" => cache),
+            misses: metrics::counter!(CACHE_MISSES, "cache" => cache),
+            bytes: metrics::gauge!(CACHE_BYTES, "cache" => cache),
+            insertions: AtomicU64::new(0),
+        }
+    }
+
+    fn note_lookup(&self, found: bool) {
+        if found { self.hits.increment(1) } else { self.misses.increment(1) }
+    }
+
+    fn note_insertion(&self, bytes: impl FnOnce() -> u64) {
+        if self.insertions.fetch_add(1, Ordering::Relaxed).is_multiple_of(INSERTIONS_A_MEASURE) {
+            self.bytes.set(bytes() as f64);
+        }
     }
 }
 

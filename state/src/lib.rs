@@ -40,6 +40,7 @@ mod cache;
 mod check;
 mod error;
 mod finalize;
+pub mod metrics;
 mod reader;
 mod schema;
 mod store;

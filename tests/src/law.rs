@@ -47,6 +47,11 @@ const LIBRARIES: &[Library] = &[
         crates: &["rpc", "node", "tests"],
         rooms: &["rpc", "node", "tests"],
     },
+    Library {
+        names: &["metrics_exporter_prometheus", "metrics_process", "metrics_util"],
+        crates: &["node"],
+        rooms: &["node"],
+    },
     Library { names: &["nomt*", "jmt", "eth_trie", "borsh"], crates: &["tests"], rooms: &[PEERS] },
 ];
 /// Where the benchmark holds other stores against ours.
