@@ -62,7 +62,7 @@ impl Rocks {
         check_empty(to)?;
         let source = open_for_reading(from, config)?;
         let target = Rocks::open(to, config)?;
-        let mut copy = Copy { target, batch: Batch::new(), done: Salvaged::default(), proceed };
+        let mut copy = Copy { target, batch: Batch::new(), done: Salvaged::default(), open_end: None, proceed };
         for column in Column::ALL {
             if copy.column(&source, column)?.is_break() {
                 return Ok(None);
@@ -110,17 +110,20 @@ struct Copy<'a> {
     target: Rocks,
     batch: Batch,
     done: Salvaged,
+    /// The damage that was met last, until a row behind it is found.
+    open_end: Option<Lost>,
     proceed: &'a mut dyn FnMut(&Salvaged) -> ControlFlow<()>,
 }
 
 impl Copy<'_> {
     fn column(&mut self, source: &Store, column: Column) -> Result<ControlFlow<()>, BackendError> {
-        let mut options = ReadOptions::default();
-        options.fill_cache(false);
-        let mut rows = source.db.raw_iterator_cf_opt(&source.family(column), options);
         let mut last: Option<Vec<u8>> = None;
-        rows.seek_to_first();
-        loop {
+        let mut start = Some(Vec::new());
+        while let Some(from) = start {
+            let mut rows = rows_from(source, column, &from);
+            if let Some(lost) = rows.key().and_then(|_| self.open_end.take()) {
+                self.lose(Lost { before: rows.key().map(<[u8]>::to_vec), ..lost });
+            }
             while let Some((key, value)) = rows.item() {
                 last = Some(key.to_vec());
                 self.batch.put(column, key, value);
@@ -130,18 +133,16 @@ impl Copy<'_> {
                 }
                 rows.next();
             }
-            let Err(error) = rows.status() else { return Ok(ControlFlow::Continue(())) };
-            let reads_on = seek_behind(&mut rows, last.as_deref());
-            self.lose(Lost {
-                column,
-                after: last.clone(),
-                before: rows.key().map(<[u8]>::to_vec),
-                what: error.into_string(),
+            start = rows.status().err().and_then(|error| {
+                let (after, what) = (last.clone(), error.into_string());
+                self.open_end.get_or_insert(Lost { column, after, before: None, what });
+                behind(last.as_deref(), &|key| rows_from(source, column, key).status().is_ok())
             });
-            if !reads_on {
-                return Ok(ControlFlow::Continue(()));
-            }
         }
+        if let Some(lost) = self.open_end.take() {
+            self.lose(lost);
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     fn write(&mut self) -> Result<ControlFlow<()>, BackendError> {
@@ -158,24 +159,27 @@ impl Copy<'_> {
     }
 }
 
-/// Moves on to the first row behind `last` that reads, as near as it can be told; false when there is none.
+/// The rows from `key` on. Made anew for every seek: an iterator that has failed often may fail where nothing is wrong.
+fn rows_from<'a>(source: &'a Store, column: Column, key: &[u8]) -> DBRawIterator<'a> {
+    let mut options = ReadOptions::default();
+    options.fill_cache(false);
+    let mut rows = source.db.raw_iterator_cf_opt(&source.family(column), options);
+    rows.seek(key);
+    rows
+}
+
+/// The key behind `last` from which on rows read again, as near as it can be told; `None` when there is none.
 ///
 /// Where a damaged block ends no one tells, but a seek into it fails and a seek behind it does not. So steps of growing
 /// width are tried, the last digit first, and then the step that was wide enough is narrowed down, digit by digit. That
 /// takes some hundred seeks. Rows between two damaged blocks near to each other may be passed over: they are within the
 /// range that is named as lost.
-fn seek_behind(rows: &mut DBRawIterator<'_>, last: Option<&[u8]>) -> bool {
-    let base = last.unwrap_or(&[]);
-    let digit = |place: usize| base.get(place).copied().unwrap_or(0);
-    let mut reads = |prefix: &[u8], digit: u8| {
-        rows.seek([prefix, &[digit]].concat());
-        rows.status().is_ok()
-    };
-    let padded: Vec<u8> = (0..base.len() + PAD_BYTES).map(digit).collect();
-    let wide_enough = |place: &usize| padded[*place] < 0xff && reads(&padded[..*place], padded[*place] + 1);
-    let Some(place) = (0..padded.len()).rev().find(wide_enough) else { return false };
+fn behind(last: Option<&[u8]>, reads: &dyn Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+    let padded = [last.unwrap_or(&[]), &[0; PAD_BYTES]].concat();
+    let step = |prefix: &[u8], digit: u8| [prefix, &[digit]].concat();
+    let wide = |place: usize| Some(step(&padded[..place], padded[place].checked_add(1)?)).filter(|key| reads(key));
+    let (place, mut good) = (0..padded.len()).rev().find_map(|place| Some((place, wide(place)?)))?;
 
-    let mut good = [&padded[..place], &[padded[place] + 1]].concat();
     let mut prefix = padded[..=place].to_vec();
     let (mut is_tight, mut is_first) = (true, true);
     for digit in &padded[place + 1..] {
@@ -183,16 +187,15 @@ fn seek_behind(rows: &mut DBRawIterator<'_>, last: Option<&[u8]>) -> bool {
         let found = match floor.checked_add(1) {
             None => None,
             // Wide as this step is, a second damaged block may lie in it: one by one.
-            Some(start) if std::mem::take(&mut is_first) => (start..=0xff).find(|step| reads(&prefix, *step)),
-            Some(start) => least(start, |step| reads(&prefix, step)),
+            Some(start) if std::mem::take(&mut is_first) => (start..=0xff).find(|digit| reads(&step(&prefix, *digit))),
+            Some(start) => least(start, |digit| reads(&step(&prefix, digit))),
         };
-        good = found.map_or(good, |step| [&prefix[..], &[step]].concat());
-        let bad = found.map_or(0xff, |step| step - 1);
+        good = found.map_or(good, |digit| step(&prefix, digit));
+        let bad = found.map_or(0xff, |digit| digit - 1);
         is_tight &= bad == floor;
         prefix.push(bad);
     }
-    rows.seek(&good);
-    rows.status().is_ok()
+    Some(good)
 }
 
 /// Digits that are tried behind those of the last key.

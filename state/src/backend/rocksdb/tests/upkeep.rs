@@ -65,6 +65,52 @@ fn what_an_intact_store_holds_is_salvaged_entire() {
 }
 
 #[test]
+fn around_a_damaged_block_all_is_salvaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let from = dir.path().join("from");
+    drop(filled(&from));
+    let table = largest_table(&from);
+    let mut bytes = fs::read(&table).unwrap();
+    let places = [0, bytes.len() / 3, bytes.len() / 3 + 40_000, bytes.len() / 2];
+    for place in places {
+        bytes[place] ^= 1;
+    }
+    fs::write(&table, bytes).unwrap();
+    let before = listing(&from);
+
+    let to = dir.path().join("to");
+    let salvaged = Rocks::salvage(&from, &to, &small(), &mut |_| ControlFlow::Continue(())).unwrap().unwrap();
+    let tables = |path| listing(path).into_iter().filter(|(file, _)| file.extension().is_some_and(|ext| ext == "sst"));
+    assert!(tables(&from).eq(before.into_iter().filter(|(file, _)| file.extension().is_some_and(|ext| ext == "sst"))));
+
+    assert_eq!(salvaged.lost_total, places.len() as u64, "{:?}", salvaged.lost);
+    let copy = Rocks::open(&to, &small()).unwrap().snapshot().unwrap();
+    let mut keys: Vec<(Vec<u8>, u32)> = (0..60_000).map(|n| (leaf_key(n), n)).collect();
+    keys.sort();
+    let is_lost = |key: &[u8]| {
+        salvaged.lost.iter().any(|lost| {
+            assert_eq!(lost.column, Column::Leaf);
+            assert!(lost.what.contains("checksum"), "{}", lost.what);
+            lost.after.as_deref().is_none_or(|after| after < key) && lost.before.as_deref().is_none_or(|end| key < end)
+        })
+    };
+    let mut lost = 0;
+    for (key, n) in &keys {
+        match copy.get(Column::Leaf, key).unwrap() {
+            Some(value) => assert!(value == noise(*n, 64) && !is_lost(key)),
+            None => {
+                assert!(is_lost(key), "row {n} is lost and not named");
+                lost += 1;
+            }
+        }
+    }
+    // A block holds some 40 rows.
+    assert!((100..=250).contains(&lost), "{lost} rows lost");
+    assert_eq!(copy.get(Column::Meta, b"head").unwrap().as_deref(), Some(&b"in the log"[..]));
+    assert_eq!(salvaged.rows[Column::Index as usize], 600);
+}
+
+#[test]
 fn around_a_table_that_is_gone_all_is_salvaged() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("from"), dir.path().join("to"));
