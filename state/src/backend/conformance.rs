@@ -490,7 +490,14 @@ fn rows(rows: &[(&[u8], &[u8])]) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 /// Little memory, so that many stores fit and rows reach tables early.
 pub(crate) fn small() -> RocksConfig {
-    RocksConfig { block_cache_bytes: 4 << 20, memtables_bytes: 4 << 20, open_files_max: 64, background_jobs: 2 }
+    RocksConfig {
+        block_cache_bytes: 4 << 20,
+        memtables_bytes: 4 << 20,
+        open_files_max: 64,
+        background_jobs: 2,
+        disk_reserve_bytes: 0,
+        ..RocksConfig::default()
+    }
 }
 
 /// A place for one new store after another.

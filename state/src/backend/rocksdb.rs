@@ -5,6 +5,7 @@
 //! them, which is what makes a batch atomic. The family `default`, which RocksDB insists on, stays empty.
 //! Life-cycle: [`Rocks::open`] → snapshots and commits → drop; a snapshot keeps the database, and so its lock, alive.
 
+mod room;
 mod salvage;
 mod settings;
 #[cfg(test)]
@@ -17,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -26,9 +27,10 @@ use rocksdb::{
     ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
 };
 
+use self::room::{Probe, Room};
 use self::settings::{column_options, store_options};
 use super::{
-    Backend, BackendError, Batch, Bounds, Column, Compacted, Durability, Op, Page, Rows, Snapshot, Stats,
+    Backend, BackendError, Batch, Bounds, Column, Compacted, Durability, Op, Page, Rows, Snapshot, Stats, Writes,
     assert_ascending,
 };
 
@@ -45,10 +47,15 @@ pub struct RocksConfig {
     pub open_files_max: u16,
     /// Threads that flush and compact.
     pub background_jobs: u16,
+    /// What flushing and compacting write at most; when there is little to do, RocksDB keeps itself well below.
+    pub background_bytes_per_s: u32,
+    /// Commits are refused with [`BackendError::Full`] when less would be left on the disk; 0 never asks.
+    pub disk_reserve_bytes: u64,
 }
 
 impl Default for RocksConfig {
-    /// 256 MiB of cache, 256 MiB of memtables, 512 files, a thread for each core but from 2 to 8.
+    /// 256 MiB of cache, 256 MiB of memtables, 512 files, a thread for each core but from 2 to 8, 1 GiB a second written in
+    /// the background, 512 MiB left on the disk.
     fn default() -> RocksConfig {
         let cores = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8) as u16);
         RocksConfig {
@@ -56,6 +63,8 @@ impl Default for RocksConfig {
             memtables_bytes: 256 << 20,
             open_files_max: 512,
             background_jobs: cores,
+            background_bytes_per_s: 1 << 30,
+            disk_reserve_bytes: 512 << 20,
         }
     }
 }
@@ -63,7 +72,11 @@ impl Default for RocksConfig {
 /// A store in RocksDB.
 pub struct Rocks {
     store: Arc<Store>,
+    room: Room,
     poisoned: AtomicBool,
+    delayed_total: AtomicU64,
+    busy_total: AtomicU64,
+    full_total: AtomicU64,
 }
 
 impl Rocks {
@@ -73,6 +86,10 @@ impl Rocks {
     /// process has open ([`BackendError::Locked`]), and files that are missing or fail their checksums
     /// ([`BackendError::Damaged`]).
     pub fn open(path: &Path, config: &RocksConfig) -> Result<Rocks, BackendError> {
+        Rocks::open_with(path, config, Box::new(room::ask))
+    }
+
+    fn open_with(path: &Path, config: &RocksConfig, probe: Box<Probe>) -> Result<Rocks, BackendError> {
         fs::create_dir_all(path).map_err(|error| no_directory("create", path, error))?;
         check_ours(path)?;
         let cache = Cache::new_hyper_clock_cache(config.block_cache_bytes, 0);
@@ -80,12 +97,39 @@ impl Rocks {
         let db = DB::open_cf_descriptors(&store_options(config), path, columns)
             .map_err(|error| refusal("open", path, error))?;
         let store = Arc::new(Store { db, cache, path: path.to_path_buf() });
-        Ok(Rocks { store, poisoned: AtomicBool::new(false) })
+        Ok(Rocks {
+            store,
+            room: Room::new(config.disk_reserve_bytes, probe),
+            poisoned: AtomicBool::new(false),
+            delayed_total: AtomicU64::new(0),
+            busy_total: AtomicU64::new(0),
+            full_total: AtomicU64::new(0),
+        })
     }
 
     /// The directory of the store.
     pub fn path(&self) -> &Path {
         &self.store.path
+    }
+
+    /// Refuses what could not be written at once, or would leave too little room: nothing has been written then.
+    fn admit(&self, batch: &Batch) -> Result<(), BackendError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        match self.store.writes() {
+            Writes::Flowing => {}
+            Writes::Delayed { .. } => {
+                self.delayed_total.fetch_add(1, Ordering::Relaxed);
+            }
+            Writes::Stopped => {
+                self.busy_total.fetch_add(1, Ordering::Relaxed);
+                return Err(BackendError::Busy { path: self.store.path.clone(), retry_ms: RETRY_MS });
+            }
+        }
+        self.room.take(&self.store.path, write_bytes(batch) as u64).inspect_err(|_| {
+            self.full_total.fetch_add(1, Ordering::Relaxed);
+        })
     }
 
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), rocksdb::Error> {
@@ -95,7 +139,7 @@ impl Rocks {
             return if sync { store.db.flush_wal(true) } else { Ok(()) };
         }
         let families = Column::ALL.map(|column| store.family(column));
-        let mut write = WriteBatch::with_capacity_bytes(batch.bytes() + ROW_OVERHEAD_BYTES * batch.len());
+        let mut write = WriteBatch::with_capacity_bytes(write_bytes(batch));
         for op in batch.ops() {
             match op {
                 Op::Put { column, key, value } => write.put_cf(&families[column as usize], key, value),
@@ -120,6 +164,7 @@ impl Backend for Rocks {
         if self.poisoned.load(Ordering::Acquire) {
             return Err(BackendError::Poisoned { path: self.store.path.clone() });
         }
+        self.admit(&batch)?;
         self.write(&batch, durability).map_err(|error| {
             self.poisoned.store(true, Ordering::Release);
             refusal("commit to", &self.store.path, error)
@@ -127,7 +172,14 @@ impl Backend for Rocks {
     }
 
     fn stats(&self) -> Stats {
-        Stats { is_poisoned: self.poisoned.load(Ordering::Acquire), ..self.store.stats() }
+        Stats {
+            delayed_total: self.delayed_total.load(Ordering::Relaxed),
+            busy_total: self.busy_total.load(Ordering::Relaxed),
+            full_total: self.full_total.load(Ordering::Relaxed),
+            free_bytes: self.room.free_bytes(&self.store.path),
+            is_poisoned: self.poisoned.load(Ordering::Acquire),
+            ..self.store.stats()
+        }
     }
 
     fn compact(
@@ -139,8 +191,14 @@ impl Backend for Rocks {
     }
 }
 
-/// The tag, family and lengths that a write batch keeps beside a row, about.
-const ROW_OVERHEAD_BYTES: usize = 12;
+/// When a commit that RocksDB would have kept waiting may be tried again: a flush or a small compaction later.
+const RETRY_MS: u64 = 200;
+
+/// The size of a batch in RocksDB's terms, about: beside each row, a tag, the family and lengths.
+fn write_bytes(batch: &Batch) -> usize {
+    const ROW_OVERHEAD_BYTES: usize = 12;
+    batch.bytes() + ROW_OVERHEAD_BYTES * batch.len()
+}
 
 /// The open database. RocksDB's snapshots borrow it, so it is shared between the handle and the snapshots.
 struct Store {

@@ -1,5 +1,6 @@
 //! What is RocksDB's alone: opening, damage, locks, the settings as they took effect, and death by `kill -9`.
 
+mod pressure;
 mod upkeep;
 
 use std::{
@@ -26,6 +27,7 @@ fn settings_take_effect() {
         "paranoid_checks=true",
         "max_open_files=512",
         "db_write_buffer_size=268435456",
+        "avoid_unnecessary_blocking_io=true",
     ] {
         assert!(store.lines().any(|l| l.trim() == line), "{line} is not in effect");
     }
@@ -47,6 +49,16 @@ fn settings_take_effect() {
         (Column::Big, "enable_blob_files=true"),
         (Column::Big, "blob_compression_type=kLZ4Compression"),
         (Column::Leaf, "enable_blob_files=false"),
+        (Column::Leaf, "max_write_buffer_number=3"),
+        (Column::Leaf, "level0_file_num_compaction_trigger=4"),
+        (Column::Leaf, "level0_slowdown_writes_trigger=20"),
+        (Column::Leaf, "level0_stop_writes_trigger=36"),
+        (Column::Leaf, "soft_pending_compaction_bytes_limit=68719476736"),
+        (Column::Leaf, "hard_pending_compaction_bytes_limit=274877906944"),
+        (Column::Fork, "write_buffer_size=67108864"),
+        (Column::Fork, "compression=kNoCompression"),
+        (Column::Fork, "bottommost_compression=kNoCompression"),
+        (Column::Fork, "filter_policy=nullptr"),
     ] {
         let options = of(column);
         assert!(options.lines().any(|l| l.trim() == line), "{}: {line} is not in effect:{options}", column.name());
