@@ -17,7 +17,11 @@ mod conformance;
 #[cfg(test)]
 pub(crate) mod faulty;
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{
+    ops::ControlFlow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 pub use error::BackendError;
 pub use memory::Memory;
@@ -84,12 +88,16 @@ impl Column {
 /// What a commit survives once it has returned `Ok`.
 ///
 /// Either way commits come back in order: after any crash the store holds the first `n` commits entire and nothing of
-/// the others, `n` being at least what the levels promise.
+/// the others, `n` being at least what the levels promise. A commit that was under way may be the last of them. What
+/// power loss leaves behind `n`, torn or of an older use of the same file, is recognised and dropped when the store is
+/// opened; it is neither replayed nor taken for damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// Survives power loss, and with it every commit before, of either level.
+    /// Survives power loss, and with it every commit before, of either level: when the commit returns, the disk has said
+    /// that it holds them. (Disks that lie about this break the promise.)
     Synced,
-    /// Survives `kill -9` of the process; power loss or a kernel crash may take it, until a later `Synced` commit.
+    /// Survives the death of the process, `kill -9` too: when the commit returns, the kernel has it. Power loss or a kernel
+    /// crash may take it, and those `Buffered` after it, until a later `Synced` commit returns, an empty one included.
     Buffered,
 }
 
@@ -284,7 +292,8 @@ pub trait Backend: Send + Sync + 'static {
     /// commit before it durable.
     ///
     /// [`BackendError::Busy`] and [`BackendError::Full`] are refusals: nothing was written, the handle is as it was, and
-    /// the same batch may be committed again, when the backend has caught up or the disk has room. After any other error
+    /// the same batch may be committed again, when the backend has caught up (which it was given a second for) or the disk
+    /// has room. After any other error
     /// the batch may be in the store or not, wholly or not at all (a disk can fail after the bytes are down), so the
     /// handle is poisoned: every later commit is refused with [`BackendError::Poisoned`], reads go on, and opening the
     /// store anew tells which it was.
@@ -304,6 +313,23 @@ pub trait Backend: Send + Sync + 'static {
         proceed: &mut dyn FnMut(Compacted) -> ControlFlow<()>,
     ) -> Result<(), BackendError>;
 }
+
+/// [`Backend::commit`] for a caller whom nobody waits for: while the backend is busy, it is tried again, for
+/// [`PATIENCE`] at most.
+pub fn commit_patiently(backend: &dyn Backend, batch: Batch, durability: Durability) -> Result<(), BackendError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match backend.commit(batch.clone(), durability) {
+            Err(BackendError::Busy { retry_ms, .. }) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(retry_ms));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// How long a backend may be busy before [`commit_patiently`] gives up.
+pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The rows of one moment; no later commit changes what it answers.
 pub trait Snapshot: Send + Sync + 'static {

@@ -12,7 +12,7 @@ use rustorium_verkle::tree::{Bulk, OutOfOrder};
 use rustorium_verkle::{KeyPath, Leaf, NodePath, NodeRow, Point, StateRoot, ValueHash};
 
 use crate::apply::check_size;
-use crate::backend::{Backend, BackendError, Batch, Bounds, Column, Durability};
+use crate::backend::{Backend, BackendError, Batch, Bounds, Column, Durability, commit_patiently};
 use crate::block::{BlockHash, Header};
 use crate::error::{OpenError, ReadError};
 use crate::finalize::{put_head, put_leaf};
@@ -167,7 +167,7 @@ impl Store {
             let nodes = bulk.push(&leaves).map_err(|OutOfOrder { path }| OpenError::Genesis {
                 what: format!("the key with the path {path} twice"),
             })?;
-            self.commit(self.with_node_rows(batch, nodes), Durability::Buffered)?;
+            commit_patiently(&*self.backend, self.with_node_rows(batch, nodes), Durability::Buffered)?;
             proceed(progress(Progress { pairs: pairs_total - rest.len(), pairs_total }))?;
         }
         let nodes = bulk.finish();

@@ -8,4 +8,5 @@ pub mod chain;
 pub mod daemon;
 pub mod data;
 pub mod law;
+pub mod power;
 pub mod program;

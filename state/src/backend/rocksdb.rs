@@ -117,7 +117,7 @@ impl Rocks {
         if batch.is_empty() {
             return Ok(());
         }
-        match self.store.writes() {
+        match self.store.writes_again() {
             Writes::Flowing => {}
             Writes::Delayed { .. } => {
                 self.delayed_total.fetch_add(1, Ordering::Relaxed);

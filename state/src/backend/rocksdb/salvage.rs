@@ -15,7 +15,7 @@ use super::{
     BackendError, Batch, Column, Durability, Rocks, RocksConfig, Store, check_ours, column_options, no_directory,
     refusal, store_options,
 };
-use crate::backend::Backend;
+use crate::backend::commit_patiently;
 
 /// Rows are written down when so many bytes of them have come together.
 const BATCH_BYTES: usize = 4 << 20;
@@ -68,7 +68,7 @@ impl Rocks {
                 return Ok(None);
             }
         }
-        copy.target.commit(copy.batch, Durability::Synced)?;
+        commit_patiently(&copy.target, copy.batch, Durability::Synced)?;
         Ok(Some(copy.done))
     }
 }
@@ -147,7 +147,7 @@ impl Copy<'_> {
 
     fn write(&mut self) -> Result<ControlFlow<()>, BackendError> {
         let batch = std::mem::take(&mut self.batch);
-        self.target.commit(batch, Durability::Buffered)?;
+        commit_patiently(&self.target, batch, Durability::Buffered)?;
         Ok((self.proceed)(&self.done))
     }
 

@@ -16,7 +16,7 @@
 //!   row again). All families together flush at `memtables_bytes`.
 //! - *Stalls*. Commits wait when flushes and compactions do not keep up; what is put off is bounded so: three memtables a
 //!   family, of which two may be waiting for their flush; 20 files in the first level slow commits down, 36 stop them;
-//!   so do 64 and 256 GiB of compaction that is due. A stopped commit is refused, not kept waiting. Flushing and compacting
+//!   so do 64 and 256 GiB of compaction that is due. A stopped commit waits for a second and is then refused. Flushing and compacting
 //!   write at most `background_bytes_per_s` together, flushes first, and as little as keeps pace, so that a sync of the
 //!   log does not queue behind a burst.
 //! - *The journal*, `fork`. A row may have megabytes and is deleted a few dozen blocks later. Its memtable is as large as

@@ -1,6 +1,12 @@
 //! How the store stands, and putting it in order: RocksDB's properties in our terms, and compaction by hand.
 
-use std::{ffi::CStr, fs, ops::ControlFlow, sync::Arc};
+use std::{
+    ffi::CStr,
+    fs,
+    ops::ControlFlow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rocksdb::{BoundColumnFamily, CompactOptions, ErrorKind, WriteBatch, WriteOptions, properties};
 
@@ -9,6 +15,10 @@ use crate::backend::{ColumnStats, Writes};
 
 /// Slices that a column is compacted in, at most: after each one, the caller is asked.
 const SLICES_MAX: usize = 256;
+
+/// How long a commit waits for writes that are stopped: a flush of a memtable mostly takes less.
+const STOPPED_MAX: Duration = Duration::from_secs(1);
+const LOOKED_EVERY: Duration = Duration::from_millis(5);
 
 const BLOB_BYTES: &CStr = c"rocksdb.total-blob-file-size";
 const BLOB_FILES: &CStr = c"rocksdb.num-blob-files";
@@ -49,6 +59,17 @@ impl Store {
         match self.number(properties::ACTUAL_DELAYED_WRITE_RATE) {
             0 => Writes::Flowing,
             bytes_per_s => Writes::Delayed { bytes_per_s },
+        }
+    }
+
+    /// [`Store::writes`], when stopped writes have been given [`STOPPED_MAX`] to go on.
+    pub(super) fn writes_again(&self) -> Writes {
+        let start = Instant::now();
+        loop {
+            match self.writes() {
+                Writes::Stopped if start.elapsed() < STOPPED_MAX => std::thread::sleep(LOOKED_EVERY),
+                writes => return writes,
+            }
         }
     }
 
