@@ -27,11 +27,6 @@ use crate::exit::{Exit, OrExit as _};
 
 /// Runs a node until it is told to stop.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    if config.finality == Finality::Engine {
-        let id = config.spec.id();
-        let message = format!("the spec of {id} asks for finality `engine`, this version has `instant` alone");
-        return Err(Exit::Config.error(message));
-    }
     let threads = config.threads.map_or(0, |threads| threads.get());
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
@@ -96,7 +91,12 @@ async fn open(
         let backend = Rocks::open(&db, &RocksConfig::default()).map_err(|error| open_error(error.into()))?;
         let hash = |root: &_| BlockHash(config.spec.genesis_hash(root));
         let genesis = Genesis { id: config.spec.id(), pairs: config.spec.genesis(), hash: &hash };
-        let state = rustorium_state::Config { committer, cache_bytes: config.cache_bytes };
+        let finality = match config.finality {
+            Finality::Instant => rustorium_state::Finality::Instant,
+            Finality::Engine => rustorium_state::Finality::Engine,
+        };
+        let usual = rustorium_state::Config::new(committer);
+        let state = rustorium_state::Config { cache_bytes: config.cache_bytes, finality, ..usual };
         let mut bar = genesis::Bar::default();
         rustorium_state::open(Arc::new(backend), &genesis, &state, &mut |progress| bar.show(progress, &asked))
             .map_err(open_error)
@@ -130,7 +130,7 @@ async fn serve(
     let is_dev = dev.is_some();
     let public = Public { reader: reader.clone(), identity, dev };
     let public = serve_public(rpc, public, Limits::PUBLIC).await.or_exit(Exit::Unavailable)?;
-    let engine = serve_engine(engine, Engine { reader, handle }, secret, Limits::ENGINE).await;
+    let engine = serve_engine(engine, Engine { reader, handle, allow_rollback: false }, secret, Limits::ENGINE).await;
     let engine = engine.or_exit(Exit::Unavailable)?;
     tracing::info!(rpc = %public.addr(), engine = %engine.addr(), "ready");
     // Whoever started us may not read what we say.

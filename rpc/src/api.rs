@@ -45,6 +45,8 @@ pub struct Engine {
     pub reader: Reader,
     /// The writer.
     pub handle: Handle,
+    /// Whether `engine_rollback` exists.
+    pub allow_rollback: bool,
 }
 
 /// Which node of which chain this is: what `system_*` says.
@@ -97,7 +99,12 @@ pub(crate) fn public(public: Public, work: &Work) -> Methods {
 
 /// The methods of the privileged listener.
 pub(crate) fn engine(engine: Engine) -> Methods {
-    engine::Engine::new(engine).into_rpc().into()
+    let allow_rollback = engine.allow_rollback;
+    let mut methods = engine::Engine::new(engine).into_rpc();
+    if !allow_rollback {
+        methods.remove_method("engine_rollback").expect("it was there");
+    }
+    methods.into()
 }
 
 fn add<T>(methods: &mut Methods, module: RpcModule<T>) {

@@ -104,6 +104,14 @@ pub enum ApiError {
         /// The computed one.
         got: String,
     },
+    /// Too much is not final.
+    #[error("TooManyUnfinalised: expected {expected}, got {got}: finalise a block")]
+    TooManyUnfinalised {
+        /// What would do.
+        expected: String,
+        /// What it would be.
+        got: String,
+    },
     /// A block to finalise that is not above the finalised one.
     #[error("NotAhead: expected {expected}, got {got}")]
     NotAhead {
@@ -166,6 +174,7 @@ impl ApiError {
             Self::NotAChild { .. } => 4030,
             Self::ConflictingBlock { .. } => 4031,
             Self::RootMismatch { .. } => 4032,
+            Self::TooManyUnfinalised { .. } => 4033,
             Self::NotAhead { .. } => 4034,
             Self::Busy { .. } => 4040,
             Self::DiskFull { .. } => 4050,
@@ -187,6 +196,7 @@ impl ApiError {
             Self::KeyTooLong { max, got } => json!({ "limit": "keyBytes", "max": max, "got": got }),
             Self::NotAChild { expected, got }
             | Self::RootMismatch { expected, got }
+            | Self::TooManyUnfinalised { expected, got }
             | Self::NotAhead { expected, got } => json!({ "expected": expected, "got": got }),
             Self::ConflictingBlock { hash } => json!({ "got": hash }),
             Self::Busy { retry_ms } => json!({ "retryMs": retry_ms }),
@@ -242,6 +252,7 @@ mod tests {
             ApiError::NotAChild { expected: text(), got: text() },
             ApiError::ConflictingBlock { hash: text() },
             ApiError::RootMismatch { expected: text(), got: text() },
+            ApiError::TooManyUnfinalised { expected: text(), got: text() },
             ApiError::NotAhead { expected: text(), got: text() },
             ApiError::BUSY,
             ApiError::DiskFull { what: text() },

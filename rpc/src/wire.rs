@@ -141,6 +141,21 @@ pub struct Status {
     pub finalized: Head,
     /// The chain.
     pub genesis_hash: Hash32,
+    /// Blocks above the finalised one, of all forks.
+    pub unfinalised_blocks: u64,
+    /// Bytes of keys and values that they change.
+    pub unfinalised_bytes: u64,
+}
+
+/// What `engine_forkchoice` is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Forkchoice {
+    /// The block that is to be the head.
+    pub head: Hash32,
+    /// The block that is to be final: the head, or one that it descends from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finalized: Option<Hash32>,
 }
 
 /// Substrate's `system_health`.

@@ -3,7 +3,7 @@
 
 use rustorium_verkle::{Committer, Delta, StateRoot};
 
-use crate::block::{Block, CHANGES_MAX, Change, Changes, Header, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::block::{Block, CHANGE_BYTES_MAX, CHANGES_MAX, Change, Changes, Header, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::error::{ApplyError, ReadError};
 use crate::view::View;
 
@@ -21,7 +21,12 @@ pub(crate) fn check_sizes(changes: &[Change]) -> Result<(), ApplyError> {
     if changes.len() > CHANGES_MAX {
         return Err(ApplyError::TooManyChanges { max: CHANGES_MAX, got: changes.len() });
     }
-    changes.iter().try_for_each(|(key, value)| check_size(key, value.as_deref()))
+    changes.iter().try_for_each(|(key, value)| check_size(key, value.as_deref()))?;
+    let got = changes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
+    match got > CHANGE_BYTES_MAX {
+        true => Err(ApplyError::BlockTooLarge { max: CHANGE_BYTES_MAX, got }),
+        false => Ok(()),
+    }
 }
 
 /// Refuses a pair that no block may hold.

@@ -170,16 +170,22 @@ impl Batch {
 
     /// The changes, in order.
     pub fn ops(&self) -> impl Iterator<Item = Op<'_>> {
-        let mut start = 0;
-        self.ops.iter().map(move |op| {
-            let (first, second) = (&self.bytes[start..op.first_end], &self.bytes[op.first_end..op.end]);
-            start = op.end;
-            match op.kind {
-                Kind::Put => Op::Put { column: op.column, key: first, value: second },
-                Kind::Delete => Op::Delete { column: op.column, key: first },
-                Kind::DeleteRange => Op::DeleteRange { column: op.column, start: first, end: second },
-            }
-        })
+        (0..self.ops.len()).map(|index| self.op(index))
+    }
+
+    /// The change at this place.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn op(&self, index: usize) -> Op<'_> {
+        let Entry { kind, column, first_end, end } = self.ops[index];
+        let start = index.checked_sub(1).map_or(0, |before| self.ops[before].end);
+        let (first, second) = (&self.bytes[start..first_end], &self.bytes[first_end..end]);
+        match kind {
+            Kind::Put => Op::Put { column, key: first, value: second },
+            Kind::Delete => Op::Delete { column, key: first },
+            Kind::DeleteRange => Op::DeleteRange { column, start: first, end: second },
+        }
     }
 
     fn push(&mut self, kind: Kind, column: Column, first: &[u8], second: &[u8]) {
@@ -378,12 +384,12 @@ struct Entry {
 }
 
 /// The contract of [`Snapshot::get_many`], enforced alike by every backend.
-fn assert_ascending(keys: &[Vec<u8>]) {
+pub(crate) fn assert_ascending(keys: &[Vec<u8>]) {
     assert!(keys.is_sorted_by(|a, b| a < b), "get_many takes strictly ascending keys");
 }
 
 /// Collects rows until a limit is met: the contract of [`Snapshot::range`], shared by the backends.
-struct Page {
+pub(crate) struct Page {
     found: Rows,
     rows_max: usize,
     bytes_max: usize,
@@ -391,12 +397,12 @@ struct Page {
 }
 
 impl Page {
-    fn new(rows_max: usize, bytes_max: usize) -> Page {
+    pub(crate) fn new(rows_max: usize, bytes_max: usize) -> Page {
         Page { found: Rows::default(), rows_max, bytes_max, bytes: 0 }
     }
 
     /// Takes a row, or refuses it and is full.
-    fn push(&mut self, key: &[u8], value: &[u8]) -> bool {
+    pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) -> bool {
         let bytes = self.bytes.saturating_add(key.len()).saturating_add(value.len());
         let first = self.found.rows.is_empty();
         if !first && (self.found.rows.len() >= self.rows_max || bytes > self.bytes_max) {
@@ -406,5 +412,13 @@ impl Page {
         self.bytes = bytes;
         self.found.rows.push((key.to_vec(), value.to_vec()));
         true
+    }
+
+    pub(crate) fn rows_max(&self) -> usize {
+        self.rows_max
+    }
+
+    pub(crate) fn finish(self) -> Rows {
+        self.found
     }
 }

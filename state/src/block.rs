@@ -12,6 +12,8 @@ pub const VALUE_BYTES_MAX: usize = 16 << 20;
 
 /// Changes of the largest block.
 pub const CHANGES_MAX: usize = 1 << 20;
+/// Bytes of keys and values that the largest block changes.
+pub const CHANGE_BYTES_MAX: usize = 256 << 20;
 
 const DEV_BLOCK_CONTEXT: &str = "rustorium.v1 dev block";
 const CONTENT_CONTEXT: &str = "rustorium.v1 block content";
@@ -137,6 +139,14 @@ impl Changes {
     /// Ascending by path.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.0.iter()
+    }
+
+    /// Bytes of keys and values.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0
+            .iter()
+            .map(|entry| entry.key.len() as u64 + entry.value.as_ref().map_or(0, |value| value.len() as u64))
+            .sum()
     }
 
     pub(crate) fn to_tree(&self) -> impl Iterator<Item = rustorium_verkle::Change> + '_ {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use metrics::{Counter, Gauge};
 use quick_cache::{Weighter, sync};
 use rustorium_verkle::tree::WholeNode;
-use rustorium_verkle::{Claim, Delta, NodePath, Point, StateRoot};
+use rustorium_verkle::{Claim, NodePath, Point, StateRoot};
 
 use crate::metrics::{CACHE_BYTES, CACHE_HITS, CACHE_MISSES};
 
@@ -81,12 +81,11 @@ impl Cache {
         self.node_meter.note_insertion(|| self.nodes.weight());
     }
 
-    /// Takes in the nodes of a block that has become final, and drops the versions before them.
-    pub(crate) fn advance(&self, delta: Delta) {
-        for old in delta.nodes.iter().filter_map(|node| node.old) {
-            self.nodes.remove(&old.commitment.fingerprint());
+    /// Drops nodes by their fingerprints: versions that no block needs any more.
+    pub(crate) fn drop_nodes(&self, fingerprints: &[u64]) {
+        for fingerprint in fingerprints {
+            self.nodes.remove(fingerprint);
         }
-        delta.whole.into_iter().for_each(|node| self.insert(node));
     }
 
     pub(crate) fn witness(&self, id: &WitnessId) -> Option<Arc<[u8]>> {

@@ -176,7 +176,7 @@ fn count(view: &View, column: Column) -> Result<u64, ReadError> {
 
 /// Rows where format 1 has none: of another generation, or in a column that is not used yet.
 fn check_strays(view: &View, report: &mut Report) -> Result<(), ReadError> {
-    let unused = [Column::Undo, Column::UndoAt, Column::Fork, Column::Aux].map(|column| (column, Bounds::all()));
+    let unused = [Column::Undo, Column::UndoAt, Column::Aux].map(|column| (column, Bounds::all()));
     let Bounds { start, end } = view.generation().all();
     let before = Bounds { start: vec![], end: Some(start) };
     let after = Bounds { start: end.unwrap_or_default(), end: None };

@@ -127,8 +127,8 @@ pub enum ApplyError {
         /// The block named.
         hash: BlockHash,
     },
-    /// The parent is known and cannot have this child.
-    #[error("not a child of the head: expected {expected}, got {got}")]
+    /// The block is not where it should be in the tree of blocks.
+    #[error("the block does not fit: expected {expected}, got {got}")]
     NotAChild {
         /// What would fit.
         expected: String,
@@ -180,6 +180,30 @@ pub enum ApplyError {
         max: usize,
         /// The block's changes.
         got: usize,
+    },
+    /// A block that changes more than [`crate::CHANGE_BYTES_MAX`] bytes of keys and values.
+    #[error("a block changes {got} bytes of keys and values, the largest changes {max}")]
+    BlockTooLarge {
+        /// The limit, in bytes.
+        max: usize,
+        /// The block's bytes.
+        got: usize,
+    },
+    /// Too much is not final: nothing more is applied until a block is finalised.
+    #[error("too much is not final: at most {max} {what}, this block makes it {got}: finalise a block")]
+    TooManyUnfinalised {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        max: u64,
+        /// What it would be.
+        got: u64,
+    },
+    /// The block to go back to is older than the finalised one.
+    #[error("the state of this block is gone; the oldest at hand is that of block {oldest}")]
+    Pruned {
+        /// The oldest block number with a state.
+        oldest: u64,
     },
     /// The hash of 32 zero bytes is no block's.
     #[error("a block's hash is never zero")]

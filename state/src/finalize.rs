@@ -1,4 +1,4 @@
-//! Making a block final: everything that it changes, as one batch of rows.
+//! The rows that a block changes: what its layer holds, what the journal keeps, and what is written in the end.
 
 use parity_scale_codec::Encode;
 use rustorium_verkle::tree::{LeafDelta, NodeDelta};
@@ -9,11 +9,11 @@ use crate::backend::{Batch, Column};
 use crate::block::{Changes, Header};
 use crate::schema::{Generation, HeaderRow, LeafRow, header_key, meta, number_key};
 
-/// The batch that makes an applied block the final head.
-pub(crate) fn finalize(generation: Generation, applied: &Applied) -> Batch {
+/// The rows that put an applied block into the columns.
+pub(crate) fn rows(generation: Generation, applied: &Applied) -> Batch {
     let mut batch = Batch::new();
     put_tree(&mut batch, generation, &applied.changes, &applied.delta);
-    put_head(&mut batch, &applied.header, applied.content);
+    put_header(&mut batch, &applied.header, applied.content);
     batch
 }
 
@@ -76,9 +76,16 @@ pub(crate) fn put_leaf(batch: &mut Batch, row_key: &[u8], key: &[u8], value: &[u
     batch.put(Column::Leaf, row_key, &row.encode());
 }
 
-/// The rows that make a header the head.
-pub(crate) fn put_head(batch: &mut Batch, header: &Header, content: [u8; 32]) {
+/// The rows by which a block is found.
+fn put_header(batch: &mut Batch, header: &Header, content: [u8; 32]) {
     batch.put(Column::Block, &header_key(&header.hash), &HeaderRow::new(header, content).encode());
     batch.put(Column::Block, &number_key(header.number), &header.hash.0);
-    batch.put(Column::Meta, meta::HEAD, &header.hash.0);
+}
+
+/// The rows that make the genesis the head, final and the base.
+pub(crate) fn put_genesis(batch: &mut Batch, header: &Header, content: [u8; 32]) {
+    put_header(batch, header, content);
+    for name in [meta::HEAD, meta::FINAL, meta::BASE] {
+        batch.put(Column::Meta, name, &header.hash.0);
+    }
 }

@@ -10,7 +10,7 @@
 //! use rustorium_state::{Block, BlockHash, Config, Genesis, backend::Memory};
 //! use rustorium_verkle::{Committer, WindowBits};
 //!
-//! let config = Config { committer: Arc::new(Committer::new(WindowBits::SMALL)), cache_bytes: 1 << 20 };
+//! let config = Config::new(Arc::new(Committer::new(WindowBits::SMALL)));
 //! let pairs = [(b"alice".to_vec(), b"100".to_vec())];
 //! let genesis = Genesis { id: "example", pairs: &pairs, hash: &|root| BlockHash(root.0) };
 //! let (writer, handle, reader) =
@@ -38,8 +38,14 @@ pub mod backend;
 pub mod block;
 mod cache;
 mod check;
+mod config;
 mod error;
 mod finalize;
+mod flush;
+mod forks;
+mod handle;
+mod journal;
+mod layer;
 pub mod metrics;
 mod reader;
 mod schema;
@@ -50,10 +56,12 @@ mod view;
 mod walk;
 mod writer;
 
-pub use block::{At, Block, BlockHash, CHANGES_MAX, Change, Header, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+pub use block::{At, Block, BlockHash, CHANGE_BYTES_MAX, CHANGES_MAX, Change, Header, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 pub use check::{FINDINGS_MAX, Report, check};
+pub use config::{Config, Finality};
 pub use error::{ApplyError, AtError, OpenError, ReadError};
-pub use reader::Reader;
+pub use handle::Handle;
+pub use reader::{Reader, Status};
 pub use store::{Genesis, Progress};
 pub use view::{Proof, View};
-pub use writer::{COMMANDS_MAX, Config, Handle, Writer, open};
+pub use writer::{COMMANDS_MAX, Writer, open};

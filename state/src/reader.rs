@@ -1,4 +1,4 @@
-//! The readers' door: views of blocks, published by the writer, each as one `Arc`.
+//! The readers' door: views of blocks, published by the writer, all of them as one `Arc`.
 
 use std::sync::Arc;
 
@@ -6,46 +6,103 @@ use arc_swap::ArcSwap;
 
 use crate::block::{At, BlockHash, Header};
 use crate::error::{AtError, ReadError};
+use crate::forks::{Blocks, Forks};
 use crate::view::View;
 
 /// Finds views. Cheap to clone; never waits for the writer, and the writer never waits for it.
 #[derive(Clone)]
 pub struct Reader {
-    head: Arc<ArcSwap<View>>,
+    published: Arc<ArcSwap<Published>>,
     genesis_hash: BlockHash,
 }
 
+/// What everyone may read, as it was after one command of the writer.
+struct Published {
+    head: Arc<View>,
+    finalized: Arc<View>,
+    /// Above the finalised block.
+    blocks: Blocks,
+    status: Status,
+}
+
+/// How the state stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Status {
+    /// The newest block of the chain that counts.
+    pub head: Header,
+    /// The newest final block.
+    pub finalized: Header,
+    /// The number of the block whose rows are in their columns; the journal has what came since.
+    pub base_number: u64,
+    /// Blocks above the finalised one, of all forks.
+    pub unfinalised_blocks: u64,
+    /// Bytes of keys and values that they change.
+    pub unfinalised_bytes: u64,
+    /// Final blocks that wait to be put into their columns.
+    pub settled_blocks: u64,
+    /// Bytes of their rows.
+    pub settled_bytes: u64,
+}
+
+impl Published {
+    fn new(forks: &Forks) -> Self {
+        let (head, finalized) = (forks.head().view.clone(), forks.finalized().view.clone());
+        let (settled_blocks, settled_bytes) = forks.settled();
+        let status = Status {
+            head: head.header().clone(),
+            finalized: finalized.header().clone(),
+            base_number: forks.base_number(),
+            unfinalised_blocks: forks.blocks().size() as u64,
+            unfinalised_bytes: forks.change_bytes(),
+            settled_blocks: settled_blocks as u64,
+            settled_bytes,
+        };
+        Self { head, finalized, blocks: forks.blocks().clone(), status }
+    }
+}
+
 impl Reader {
-    pub(crate) fn new(head: View, genesis_hash: BlockHash) -> Self {
-        Self { head: Arc::new(ArcSwap::from_pointee(head)), genesis_hash }
+    pub(crate) fn new(forks: &Forks, genesis_hash: BlockHash) -> Self {
+        Self { published: Arc::new(ArcSwap::from_pointee(Published::new(forks))), genesis_hash }
     }
 
-    /// Makes a view the head for everyone who asks from now on.
-    pub(crate) fn publish(&self, head: View) {
-        self.head.store(Arc::new(head));
+    /// Shows everyone who asks from now on the blocks as they are.
+    pub(crate) fn publish(&self, forks: &Forks) {
+        self.published.store(Arc::new(Published::new(forks)));
     }
 
     /// The state of the newest block.
     pub fn head(&self) -> Arc<View> {
-        self.head.load_full()
+        self.published.load().head.clone()
     }
 
-    /// The state at a block: the head, which is final as soon as it is applied. Anything older is pruned.
+    /// The state at a block: the finalised one or any above it. Anything older is pruned.
     pub fn at(&self, at: At) -> Result<Arc<View>, AtError> {
-        let head = self.head();
+        let published = self.published.load_full();
+        let Published { head, finalized, blocks, .. } = &*published;
         match at {
-            At::Head | At::Finalized => Ok(head),
-            At::Block(hash) if hash == head.header().hash => Ok(head),
-            At::Block(hash) if head.header_row(&hash)?.is_some() => {
-                Err(AtError::Pruned { oldest: head.header().number })
-            }
-            At::Block(_) | At::Certified => Err(AtError::Unknown { at: at.to_string() }),
+            At::Head => Ok(head.clone()),
+            At::Finalized => Ok(finalized.clone()),
+            At::Block(hash) if hash == finalized.header().hash => Ok(finalized.clone()),
+            At::Block(hash) => match blocks.get(&hash) {
+                Some(branch) => Ok(branch.view.clone()),
+                None if finalized.header_row(&hash)?.is_some() => {
+                    Err(AtError::Pruned { oldest: finalized.header().number })
+                }
+                None => Err(AtError::Unknown { at: at.to_string() }),
+            },
+            At::Certified => Err(AtError::Unknown { at: at.to_string() }),
         }
     }
 
     /// The newest final block.
     pub fn finalized(&self) -> Header {
-        self.head().header().clone()
+        self.published.load().finalized.header().clone()
+    }
+
+    /// How the state stands.
+    pub fn status(&self) -> Status {
+        self.published.load().status.clone()
     }
 
     /// The hash of block 0.
@@ -55,7 +112,11 @@ impl Reader {
 
     /// The header of a block, if it is known.
     pub fn header(&self, hash: &BlockHash) -> Result<Option<Header>, ReadError> {
-        Ok(self.head().header_row(hash)?.map(|row| row.header(*hash)))
+        let published = self.published.load_full();
+        match published.blocks.get(hash) {
+            Some(branch) => Ok(Some(branch.view.header().clone())),
+            None => Ok(published.finalized.header_row(hash)?.map(|row| row.header(*hash))),
+        }
     }
 
     /// The hash of the block with this number in the chain of the head.

@@ -9,15 +9,18 @@ use std::sync::Arc;
 
 use parity_scale_codec::{DecodeAll, Encode};
 use rustorium_verkle::tree::{Bulk, OutOfOrder};
-use rustorium_verkle::{KeyPath, Leaf, NodePath, NodeRow, Point, StateRoot, ValueHash};
+use rustorium_verkle::{KeyPath, Leaf, NodePath, NodeRow, StateRoot, ValueHash};
 
 use crate::apply::check_size;
-use crate::backend::{Backend, BackendError, Batch, Bounds, Column, Durability, commit_patiently};
+use crate::backend::{Backend, BackendError, Batch, Bounds, Column, Durability, Snapshot, commit_patiently};
 use crate::block::{BlockHash, Header};
 use crate::error::{OpenError, ReadError};
-use crate::finalize::{put_head, put_leaf};
+use crate::finalize::{put_genesis, put_leaf};
+use crate::forks::{Forks, Size};
+use crate::journal::{self, Entry};
+use crate::layer::Run;
 use crate::schema::{ChainRow, FORMAT, Generation, decode_format, encode_format, meta};
-use crate::view::{Shared, View, header_row};
+use crate::view::{Shared, header_row};
 use crate::walk;
 
 const GENESIS_CONTEXT: &str = "rustorium.v1 genesis content";
@@ -57,13 +60,13 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens a backend for a chain, and loads the genesis if it is empty. Returns the view of the head, too.
+    /// Opens a backend for a chain, and loads the genesis if it is empty. Returns the blocks that it holds, too.
     pub(crate) fn open(
         backend: Arc<dyn Backend>,
         genesis: &Genesis<'_>,
         shared: Arc<Shared>,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<(Self, View), OpenError> {
+    ) -> Result<(Self, Forks), OpenError> {
         stamp(&*backend)?;
         let content = genesis_content(genesis);
         let snapshot = backend.snapshot()?;
@@ -97,8 +100,8 @@ impl Store {
                 store
             }
         };
-        let head = store.head()?;
-        Ok((store, head))
+        let forks = store.forks()?;
+        Ok((store, forks))
     }
 
     /// The one way to the disk.
@@ -118,29 +121,68 @@ impl Store {
         self.generation
     }
 
-    /// A view of the rows as they are, which are those of `header`'s block, with `root` for its root commitment.
-    pub(crate) fn view(&self, header: Header, root: Point) -> Result<View, BackendError> {
-        Ok(View::new(header, root, self.backend.snapshot()?, self.generation, self.shared.clone()))
+    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
     }
 
-    /// The view of the head; what names it and the root of the tree must agree.
-    fn head(&self) -> Result<View, OpenError> {
+    /// The base with the journal's blocks above it; what names head, final and base, and the roots, must agree.
+    fn forks(&self) -> Result<Forks, OpenError> {
         let snapshot = self.backend.snapshot()?;
-        let head = snapshot.get(Column::Meta, meta::HEAD)?;
-        let hash = head.and_then(|hash| Some(BlockHash(hash.try_into().ok()?)));
-        let hash = hash.ok_or_else(|| damaged("head", &"no hash of 32 bytes"))?;
-        let row = header_row(&*snapshot, &hash)?.ok_or_else(|| damaged("head", &format!("no header of {hash}")))?;
-        let root = walk::root(&*snapshot, self.generation)?.commitment;
-        let view = View::new(row.header(hash), root, snapshot, self.generation, self.shared.clone());
+        let head = named_hash(&*snapshot, meta::HEAD)?;
+        let finalized = named_hash(&*snapshot, meta::FINAL)?;
+        let mut forks = self.base(&snapshot, named_hash(&*snapshot, meta::BASE)?)?;
+        journal::for_each(&*snapshot, |entry| self.replay(&mut forks, entry.map_err(ReadError::damaged)?))?;
+        if forks.branch(&finalized).is_none() {
+            return Err(damaged("final", &format!("no block {finalized} in the journal")));
+        }
+        let losers = forks.losers(&finalized);
+        if finalized != forks.finalized().hash() && !losers.is_empty() {
+            return Err(damaged("final", &format!("the journal has {} blocks beside it", losers.len())));
+        }
+        forks.settle(&finalized);
+        if forks.branch(&head).is_none() {
+            return Err(damaged("head", &format!("no block {head} in the journal")));
+        }
+        forks.set_head(head);
+        Ok(forks)
+    }
+
+    /// The block whose tree is in the columns.
+    fn base(&self, snapshot: &Arc<dyn Snapshot>, hash: BlockHash) -> Result<Forks, OpenError> {
+        let row = header_row(&**snapshot, &hash)?.ok_or_else(|| damaged("base", &format!("no header of {hash}")))?;
+        let root = walk::root(&**snapshot, self.generation)?.commitment;
+        let forks = Forks::new(row.header(hash), root, snapshot.clone(), self.generation, self.shared.clone());
+        let view = &forks.finalized().view;
         for (number, expected) in [(0, self.genesis_hash), (row.number, hash)] {
             if view.block_hash(number)? != Some(expected) {
-                return Err(damaged("head", &format!("block {number} is not {expected}")));
+                return Err(damaged("base", &format!("block {number} is not {expected}")));
             }
         }
         if StateRoot::of(&root.encode()) != view.header().state_root {
-            return Err(damaged("head", &format!("the root node is not that of {}", view.header().state_root)));
+            return Err(damaged("base", &format!("the root node is not that of {}", view.header().state_root)));
         }
-        Ok(view)
+        Ok(forks)
+    }
+
+    /// Puts a block of the journal above its parent.
+    fn replay(&self, forks: &mut Forks, entry: Entry) -> Result<(), ReadError> {
+        let Entry { hash, header, change_bytes, rows } = entry;
+        let header = header.header(hash);
+        let damaged =
+            |what: String| ReadError::damaged(format!("journal row of block {} {hash}: {what}", header.number));
+        let parent = forks.branch(&header.parent_hash).cloned();
+        let parent = parent.ok_or_else(|| damaged(format!("its parent {} is not known", header.parent_hash)))?;
+        if Some(header.number) != parent.view.header().number.checked_add(1) {
+            return Err(damaged("its number is not its parent's and one".into()));
+        }
+        let size = Size { changes: change_bytes, rows: rows.bytes() as u64 };
+        let run = Run::new(header.number, Arc::new(rows));
+        let root = run.root(self.generation).map_err(damaged)?.unwrap_or(parent.view.root());
+        if StateRoot::of(&root.encode()) != header.state_root {
+            return Err(damaged(format!("its root node is not that of {}", header.state_root)));
+        }
+        forks.insert(forks.child(&parent, header, root, run, size, Arc::default()));
+        Ok(())
     }
 
     /// Loads block 0: pairs in the order of their paths and the nodes that they finish, chunk by chunk, then the rows that
@@ -177,7 +219,7 @@ impl Store {
         let header = Header { number: 0, hash, parent_hash: BlockHash::ZERO, state_root, timestamp_ms: None };
         let chain = ChainRow { id: genesis.id.to_owned(), genesis_hash: hash, genesis_content: content };
         let mut batch = self.with_node_rows(Batch::new(), nodes);
-        put_head(&mut batch, &header, content);
+        put_genesis(&mut batch, &header, content);
         batch.put(Column::Meta, meta::LIVE, &[self.generation.0]);
         batch.put(Column::Meta, meta::CHAIN, &chain.encode());
         self.commit(batch, Durability::Synced)?;
@@ -232,6 +274,15 @@ fn stamp(backend: &dyn Backend) -> Result<(), OpenError> {
     match snapshot.get(Column::Meta, meta::FORMAT)? {
         Some(row) => match decode_format(&row) {
             Some(FORMAT) => Ok(()),
+            Some(1) => {
+                // Head, final and base are one there.
+                let mut batch = Batch::new();
+                if let Some(head) = snapshot.get(Column::Meta, meta::HEAD)? {
+                    [meta::FINAL, meta::BASE].iter().for_each(|name| batch.put(Column::Meta, name, &head));
+                }
+                batch.put(Column::Meta, meta::FORMAT, &encode_format());
+                Ok(backend.commit(batch, Durability::Synced)?)
+            }
             Some(found) => Err(OpenError::Newer { found, supported: FORMAT }),
             None => Err(OpenError::Foreign),
         },
@@ -246,6 +297,13 @@ fn stamp(backend: &dyn Backend) -> Result<(), OpenError> {
             Ok(backend.commit(batch, Durability::Synced)?)
         }
     }
+}
+
+/// The block hash that a row of the column `meta` holds.
+fn named_hash(snapshot: &dyn Snapshot, name: &'static [u8]) -> Result<BlockHash, OpenError> {
+    let row = snapshot.get(Column::Meta, name)?;
+    let hash = row.and_then(|row| Some(BlockHash(row.try_into().ok()?)));
+    hash.ok_or_else(|| damaged(&String::from_utf8_lossy(name), &"no hash of 32 bytes"))
 }
 
 /// How many of these pairs are committed together: at least one.

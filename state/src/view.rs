@@ -13,6 +13,7 @@ use rustorium_verkle::{Claim, Committer, KeyPath, Point, ValueHash};
 use crate::backend::{Bounds, Column, Snapshot};
 use crate::block::{BlockHash, Header};
 use crate::cache::{Cache, WitnessId};
+use crate::config::Config;
 use crate::error::ReadError;
 use crate::schema::{Generation, HeaderRow, LeafRow, header_key, number_key};
 use crate::walk::Walk;
@@ -32,6 +33,12 @@ pub(crate) struct Shared {
     /// Its tables make a witness in a fraction of the time.
     pub(crate) committer: Arc<Committer>,
     pub(crate) cache: Cache,
+}
+
+impl Shared {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self { committer: config.committer.clone(), cache: Cache::new(config.cache_bytes) }
+    }
 }
 
 /// Values of some keys and what proves them.
@@ -54,6 +61,11 @@ impl View {
         shared: Arc<Shared>,
     ) -> Self {
         Self { header, root, snapshot, generation, shared }
+    }
+
+    /// The same block, read from rows that say the same of it.
+    pub(crate) fn over(&self, snapshot: Arc<dyn Snapshot>) -> Self {
+        Self::new(self.header.clone(), self.root, snapshot, self.generation, self.shared.clone())
     }
 
     /// The block whose state this is.
@@ -156,6 +168,10 @@ impl View {
 
     pub(crate) fn walk(&self) -> Walk<'_> {
         Walk { snapshot: &*self.snapshot, generation: self.generation, root: &self.root, cache: &self.shared.cache }
+    }
+
+    pub(crate) fn root(&self) -> Point {
+        self.root
     }
 
     pub(crate) fn snapshot(&self) -> &dyn Snapshot {

@@ -6,7 +6,7 @@ use rustorium_state::{Block, Handle, Reader};
 use rustorium_verkle::StateRoot;
 
 use crate::error::ApiError;
-use crate::wire::{Applied, Hash32, Head, NewBlock, Status};
+use crate::wire::{Applied, Forkchoice, Hash32, Head, NewBlock, Status};
 
 /// Blocks in, finality in, status out.
 #[rpc(server, client, namespace = "engine", namespace_separator = "_")]
@@ -18,6 +18,14 @@ pub trait EngineApi {
     /// Finalises a block and all below it; answers the newest finalised block.
     #[method(name = "finalizeBlock")]
     async fn finalize_block(&self, hash: Hash32) -> Result<Head, ApiError>;
+
+    /// Makes a block the head, and another final if it is given; answers where that leads.
+    #[method(name = "forkchoice")]
+    async fn forkchoice(&self, choice: Forkchoice) -> Result<Status, ApiError>;
+
+    /// Drops everything above a block, which becomes the head; only where the operator allows it.
+    #[method(name = "rollback")]
+    async fn rollback(&self, hash: Hash32) -> Result<Head, ApiError>;
 
     /// The head, the newest finalised block and the chain.
     #[method(name = "getStatus")]
@@ -55,11 +63,23 @@ impl EngineApiServer for Engine {
         Ok((&self.handle.finalize(hash.into()).await?).into())
     }
 
+    async fn forkchoice(&self, choice: Forkchoice) -> Result<Status, ApiError> {
+        self.handle.choose_head(choice.head.into(), choice.finalized.map(Into::into)).await?;
+        self.status().await
+    }
+
+    async fn rollback(&self, hash: Hash32) -> Result<Head, ApiError> {
+        Ok((&self.handle.rollback(hash.into()).await?).into())
+    }
+
     async fn status(&self) -> Result<Status, ApiError> {
+        let status = self.reader.status();
         Ok(Status {
-            head: self.reader.head().header().into(),
-            finalized: (&self.reader.finalized()).into(),
+            head: (&status.head).into(),
+            finalized: (&status.finalized).into(),
             genesis_hash: self.reader.genesis_hash().into(),
+            unfinalised_blocks: status.unfinalised_blocks,
+            unfinalised_bytes: status.unfinalised_bytes,
         })
     }
 }

@@ -58,6 +58,13 @@ impl From<ApplyError> for ApiError {
             ApplyError::TooManyChanges { max, got } => {
                 Self::LimitExceeded { limit: "changes", max: max as u64, got: got as u64 }
             }
+            ApplyError::BlockTooLarge { max, got } => {
+                Self::LimitExceeded { limit: "changeBytes", max: max as u64, got: got as u64 }
+            }
+            ApplyError::TooManyUnfinalised { what, max, got } => {
+                Self::TooManyUnfinalised { expected: format!("at most {max} {what}"), got: got.to_string() }
+            }
+            ApplyError::Pruned { oldest } => Self::StatePruned { oldest },
             ApplyError::ZeroHash => Self::InvalidParams { why: "hash: a block's hash is never zero" },
             ApplyError::Busy { retry_ms } => Self::Busy { retry_ms },
             ApplyError::DiskFull { what, .. } => Self::DiskFull { what },

@@ -46,7 +46,7 @@ impl Node {
         let spec = ChainSpec::preset("dev").expect("the preset");
         let genesis_hash = |root: &_| BlockHash(spec.genesis_hash(root));
         let genesis = Genesis { id: spec.id(), pairs: spec.genesis(), hash: &genesis_hash };
-        let config = Config { committer: Arc::new(Committer::new(WindowBits::SMALL)), cache_bytes: 1 << 20 };
+        let config = Config::new(Arc::new(Committer::new(WindowBits::SMALL)));
         let (writer, handle, reader) = rustorium_state::open(Arc::new(Memory::new()), &genesis, &config, &mut |_| {
             std::ops::ControlFlow::Continue(())
         })
@@ -58,7 +58,7 @@ impl Node {
             identity: Identity::new("Rustorium", "0.0.0-test", &spec),
             dev: dev.then(|| handle.clone()),
         };
-        let engine = Engine { reader: reader.clone(), handle: handle.clone() };
+        let engine = Engine { reader: reader.clone(), handle: handle.clone(), allow_rollback: false };
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let runtime = Runtime::new().expect("a runtime");
         let (public, engine) = runtime.block_on(async {

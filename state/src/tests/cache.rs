@@ -92,6 +92,7 @@ fn a_warm_block_and_a_warm_witness_read_nothing_of_the_tree_but_values() {
             running.apply(index as u8 + 1, changes.clone()).unwrap();
             assert_eq!(taken(), 0, "block {}", index + 1);
         }
+        running.handle.flush_blocking().unwrap();
         let head = running.reader.head();
         let keys = [key(5), key(6), b"nobody".to_vec()];
         let first = head.witness(&keys, 1000).unwrap();

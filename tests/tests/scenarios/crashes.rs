@@ -210,7 +210,7 @@ fn open_offline(spec: &Path, base_path: &Path) -> anyhow::Result<Reader> {
     let spec = ChainSpec::parse(&std::fs::read(spec)?)?;
     let hash = |root: &_| BlockHash(spec.genesis_hash(root));
     let genesis = Genesis { id: spec.id(), pairs: spec.genesis(), hash: &hash };
-    let config = Config { committer: Arc::new(Committer::new(WindowBits::SMALL)), cache_bytes: 1 << 20 };
+    let config = Config::new(Arc::new(Committer::new(WindowBits::SMALL)));
     let backend = Rocks::open(&base_path.join("db"), &RocksConfig::default())?;
     let proceed = &mut |_| std::ops::ControlFlow::Continue(());
     let (_, _, reader) = rustorium_state::open(Arc::new(backend), &genesis, &config, proceed)?;

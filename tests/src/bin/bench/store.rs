@@ -35,7 +35,7 @@ impl Store {
     }
 
     pub(crate) fn open_chain(path: &Path, committer: Arc<Committer>, genesis: &Genesis<'_>) -> anyhow::Result<Self> {
-        let config = Config { committer, cache_bytes: CACHE_BYTES };
+        let config = Config { cache_bytes: CACHE_BYTES, ..Config::new(committer) };
         let backend = Arc::new(Rocks::open(path, &RocksConfig::default())?);
         let proceed = &mut |_| ControlFlow::Continue(());
         let (writer, handle, reader) = rustorium_state::open(backend, genesis, &config, proceed)?;
