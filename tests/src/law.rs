@@ -34,7 +34,11 @@ const ALL: &[&str] = &["rustorium-*"];
 const LIBRARIES: &[Library] = &[
     Library { names: &["ark_*", "blst"], crates: &["verkle", "chain-spec"], rooms: &["verkle/src/curve", BLS] },
     Library { names: &["rocksdb"], crates: &["state", "tests"], rooms: &["state/src/backend/rocksdb", PEERS] },
-    Library { names: &["redb"], crates: &["state", "tests"], rooms: &["state/src/backend/redb", PEERS] },
+    Library {
+        names: &["redb"],
+        crates: &["state", "tests"],
+        rooms: &["state/src/backend/redb", "tests/src/power/redb", PEERS],
+    },
     Library { names: &["tikv_client"], crates: &["state"], rooms: &["state/src/backend/tikv"] },
     Library { names: &["libp2p*"], crates: &["p2p", "tests"], rooms: &["p2p", "tests"] },
     Library {

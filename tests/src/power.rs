@@ -1,12 +1,13 @@
 //! Power loss, without a machine to unplug.
 //!
 //! [`PowerLoss`] is a backend in memory that keeps commits apart which were not synced, and at a crash keeps a seeded
-//! number of the first of them. [`log`] does it to a directory of RocksDB: it cuts the write-ahead log somewhere behind what
+//! number of the first of them. [`redb`] has a disk beneath that loses any of the sectors that were not synced. [`log`] does it to a directory of RocksDB: it cuts the write-ahead log somewhere behind what
 //! was synced, and leaves there what a disk may leave.
 //! What both have in common is what [`Durability`] promises: afterwards the store holds the first so many commits, those
 //! synced among them.
 
 pub mod log;
+pub mod redb;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

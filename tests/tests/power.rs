@@ -10,6 +10,7 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rustorium_state::backend::{
     Backend, BackendError, Batch, Bounds, Column, Durability, Memory, Rocks, RocksConfig, Snapshot,
 };
+use rustorium_tests::power::redb::{Disk, Redb};
 use rustorium_tests::power::{PowerLoss, log};
 
 fn seed() -> u64 {
@@ -138,6 +139,47 @@ fn a_crash_from_another_thread_cuts_between_commits() {
         });
         assert_eq!(held(&*again.snapshot().unwrap()), acknowledged);
     }
+}
+
+/// Sectors are lost in any order, and yet the store comes back whole.
+#[test]
+fn redb_comes_back_from_torn_writes() {
+    let seed = seed();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut disk = Disk::default();
+    let (mut n, mut lost) = (0, 0);
+    for round in 0..150 {
+        let backend = match Redb::open(disk.clone()) {
+            Ok(backend) => backend,
+            Err(error) => panic!("RUSTORIUM_SEED={seed}, round {round}: {error}"),
+        };
+        let found = held(&*backend.snapshot().unwrap());
+        assert_eq!(found, n, "opening changes nothing");
+        disk.fail_at(rng.random_range(1..60));
+        let mut safe = n;
+        loop {
+            let durability = if rng.random_range(0..3) == 0 { Durability::Synced } else { Durability::Buffered };
+            if backend.commit(commit(n, rng.random_range(0..6000)), durability).is_err() {
+                break;
+            }
+            n += 1;
+            if durability == Durability::Synced {
+                safe = n;
+            }
+        }
+        assert!(matches!(backend.commit(Batch::new(), Durability::Synced), Err(BackendError::Poisoned { .. })));
+        drop(backend);
+        disk = disk.crash(rng.next_u64());
+        let found = held(&*Redb::open(disk.clone()).unwrap().snapshot().unwrap());
+        assert!(
+            (safe..=n + 1).contains(&found),
+            "RUSTORIUM_SEED={seed}, round {round}: {safe} synced, {n} acknowledged, {found} found"
+        );
+        lost += (n + 1) - found;
+        n = found;
+    }
+    println!("{n} commits, {lost} lost in 150 crashes");
+    assert!(n > 150 && lost > 50);
 }
 
 /// Little memory, so that logs change and are recycled.
