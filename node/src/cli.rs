@@ -1,18 +1,19 @@
 //! The command line, as `clap` reads it. Texts become types here; what needs the environment or a file comes later
-//! ([`crate::config`], [`crate::commands`]).
+//! ([`crate::settings`], [`crate::config`], [`crate::commands`]).
+
+mod run;
 
 use std::ffi::OsString;
-use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{ArgAction, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use rustorium_rpc::wire::{At, Hash32, parse_hex};
 use rustorium_state::KEY_BYTES_MAX;
-use rustorium_verkle::WindowBits;
+
+pub use self::run::{LogFormat, Run};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Cli {
     pub verbosity: Verbosity,
     /// What to do.
     pub command: Command,
+    /// The flags of `run` that were given.
+    pub flags: ArgMatches,
 }
 
 impl Cli {
@@ -42,11 +45,8 @@ impl Cli {
             }
         }
         let command = arguments.command.unwrap_or(Command::Run(arguments.run));
-        if let Command::Run(Run { dev: false, chain: None, .. }) = command {
-            let message = "which chain? Give --dev for a development chain, or --chain <preset|file>";
-            return Err(Arguments::command().error(ErrorKind::MissingRequiredArgument, message));
-        }
-        Ok(Self { verbosity: arguments.verbosity, command })
+        let flags = matches.subcommand_matches("run").unwrap_or(&matches).clone();
+        Ok(Self { verbosity: arguments.verbosity, command, flags })
     }
 }
 
@@ -105,44 +105,6 @@ pub enum Command {
     },
     /// Print the version
     Version,
-}
-
-/// Flags of `run`.
-#[derive(Args, Debug, Default)]
-pub struct Run {
-    /// A development node: blocks are made here, final at once, and gone at the end unless --base-path is given
-    #[arg(long)]
-    pub dev: bool,
-    /// The chain: a preset (`dev`) or a chain spec file, plain or gzipped
-    #[arg(long, value_name = "PRESET|FILE")]
-    pub chain: Option<String>,
-    /// Where to keep data; by default `rustorium/<chain id>` in the user's data folder, or a temporary one with --dev
-    #[arg(long, value_name = "FOLDER")]
-    pub base_path: Option<PathBuf>,
-    /// Address of the public JSON-RPC listener [default: 127.0.0.1]
-    #[arg(long, value_name = "ADDRESS")]
-    pub rpc_addr: Option<IpAddr>,
-    /// Port of the public JSON-RPC listener, 0 for any free one [default: 9644]
-    #[arg(long, value_name = "PORT")]
-    pub rpc_port: Option<u16>,
-    /// Port of the privileged JSON-RPC listener on loopback, 0 for any free one [default: 9646]
-    #[arg(long, value_name = "PORT")]
-    pub engine_port: Option<u16>,
-    /// Threads that compute commitments and witnesses [default: one a core]
-    #[arg(long, value_name = "COUNT")]
-    pub threads: Option<NonZeroUsize>,
-    /// Width of the windows of the commitment tables, 4 to 12 bits: more memory, faster blocks (8: 134 MB, 10: 436 MB)
-    /// [default: 10]
-    #[arg(long, value_name = "BITS", value_parser = window_bits)]
-    pub window_bits: Option<WindowBits>,
-    /// Memory for nodes of the tree and for witnesses, in MiB [default: 256]
-    #[arg(long, value_name = "MIB")]
-    pub cache_mib: Option<u32>,
-}
-
-fn window_bits(text: &str) -> Result<WindowBits, String> {
-    let bits = text.parse::<u8>().ok().filter(|bits| *bits >= 4).and_then(WindowBits::new);
-    bits.ok_or_else(|| "give a number from 4 to 12".to_owned())
 }
 
 /// What of a chain spec.
@@ -299,7 +261,7 @@ mod tests {
             let cli = parse(line).unwrap();
             assert_eq!(cli.verbosity.steps(), 1, "{line}");
             let Command::Run(run) = cli.command else { panic!("{line}") };
-            assert!(run.dev && run.rpc_port == Some(0) && run.chain.is_none(), "{line}");
+            assert!(run.dev == Some(true) && run.rpc_port == Some(0) && run.chain.is_none(), "{line}");
         }
     }
 
@@ -313,8 +275,6 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         for (line, message) in [
-            ("rustorium", "which chain?"),
-            ("rustorium run", "which chain?"),
             ("rustorium --dev get k", "--dev belongs to `run`, it cannot stand before `get`"),
             ("rustorium --rpc-port 1 run --dev", "--rpc-port belongs to `run`, it cannot stand before `run`"),
             ("rustorium rum --dev", "unrecognized subcommand 'rum'"),
@@ -323,6 +283,10 @@ mod tests {
             ("rustorium --dev --window-bits 3", "give a number from 4 to 12"),
             ("rustorium --dev --window-bits 13", "--window-bits"),
             ("rustorium --dev --cache-mib much", "--cache-mib"),
+            ("rustorium --dev=maybe", "--dev"),
+            ("rustorium --dev --unfinalised-max 0", "--unfinalised-max"),
+            ("rustorium --dev --durability none", "synced, buffered"),
+            ("rustorium --dev --log-format xml", "text, json"),
             ("rustorium get", "<KEY>"),
             ("rustorium get 0xz", "not a hex digit"),
             ("rustorium get k --at latest", "--at"),

@@ -3,22 +3,33 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use rustorium_chain_spec::{ChainSpec, Finality};
+use rustorium_state::backend::Durability;
 use rustorium_verkle::WindowBits;
 
 use crate::cli::Run;
 use crate::exit::Exit;
-use crate::spec_file;
+use crate::{settings, spec_file};
 
 /// Port of the public JSON-RPC listener.
 pub const RPC_PORT: u16 = 9644;
 /// Port of the privileged JSON-RPC listener.
 pub const ENGINE_PORT: u16 = 9646;
+/// Port for metrics and health.
+pub const METRICS_PORT: u16 = 9645;
 /// Memory for nodes and witnesses, in MiB.
 const CACHE_MIB: u32 = 256;
+/// Blocks that may wait for finality.
+const UNFINALISED_MAX: NonZeroU32 = NonZeroU32::new(1024).expect("not zero");
+/// Memory for their changes, in MiB.
+const UNFINALISED_MIB: NonZeroU32 = NonZeroU32::new(256).expect("not zero");
+/// Final changes that are worth writing into the columns, in MiB.
+const FLUSH_MIB: NonZeroU32 = NonZeroU32::new(64).expect("not zero");
+/// Room on the disk that blocks leave, in MiB.
+const DISK_RESERVE_MIB: u32 = 512;
 
 /// What a daemon runs with.
 #[derive(Debug)]
@@ -35,12 +46,26 @@ pub struct Config {
     pub rpc: SocketAddr,
     /// The privileged JSON-RPC listener, on loopback; port 0 means any free one.
     pub engine: SocketAddr,
+    /// Metrics and health, on loopback; port 0 means any free one.
+    pub metrics: SocketAddr,
     /// Threads that compute commitments and witnesses; `None` is one a core.
     pub threads: Option<NonZeroUsize>,
     /// Width of the windows of the commitment tables.
     pub window_bits: WindowBits,
     /// Bytes of nodes and witnesses kept in memory.
     pub cache_bytes: u64,
+    /// Blocks that may wait for finality.
+    pub unfinalised_max: NonZeroU32,
+    /// Bytes of their changes.
+    pub unfinalised_bytes_max: u64,
+    /// Bytes of final changes that are worth writing into the columns.
+    pub flush_bytes: u64,
+    /// What an acknowledged block survives.
+    pub durability: Durability,
+    /// Whether the engine may take back final blocks.
+    pub allow_rollback: bool,
+    /// Bytes of the disk that blocks leave free.
+    pub disk_reserve_bytes: u64,
 }
 
 /// Where data goes.
@@ -59,12 +84,20 @@ pub struct Environment {
     pub data_home: Option<OsString>,
     /// `HOME`
     pub home: Option<OsString>,
+    /// Those of our own, `RUSTORIUM_…`.
+    pub settings: Vec<(String, OsString)>,
 }
 
 impl Environment {
     /// Those of this process.
     pub fn of_process() -> Self {
-        Self { data_home: std::env::var_os("XDG_DATA_HOME"), home: std::env::var_os("HOME") }
+        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value));
+        let ours = |(name, _): &(String, OsString)| name.starts_with(settings::PREFIX);
+        Self {
+            data_home: std::env::var_os("XDG_DATA_HOME"),
+            home: std::env::var_os("HOME"),
+            settings: std::env::vars_os().filter_map(text).filter(ours).collect(),
+        }
     }
 
     /// `$XDG_DATA_HOME/rustorium`, else `$HOME/.local/share/rustorium`.
@@ -77,41 +110,68 @@ impl Environment {
 }
 
 impl Config {
-    /// The configuration that the flags of `run` ask for. Reads the chain spec.
+    /// The configuration that the settings of `run` ask for. Reads the chain spec.
     pub fn new(run: Run, environment: &Environment) -> anyhow::Result<Self> {
-        let chain = match (&run.chain, run.dev) {
+        let dev = run.dev.unwrap_or(false);
+        let chain = match (&run.chain, dev) {
             (Some(chain), _) => chain,
             (None, true) => "dev",
-            (None, false) => return Err(Exit::Usage.error("which chain? Give --dev or --chain <preset|file>")),
+            (None, false) => {
+                let message = "which chain? Give --dev for a development chain, or --chain <preset|file>";
+                return Err(Exit::Usage.error(message));
+            }
         };
+        let on_loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
         let rpc_addr = run.rpc_addr.unwrap_or(Ipv4Addr::LOCALHOST.into());
         let rpc = SocketAddr::new(rpc_addr, run.rpc_port.unwrap_or(RPC_PORT));
-        let engine = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), run.engine_port.unwrap_or(ENGINE_PORT));
-        if rpc.port() != 0 && rpc.port() == engine.port() && covers_loopback(rpc_addr) {
-            let message = format!("--rpc-port and --engine-port are both {}, give each its own", rpc.port());
-            return Err(Exit::Config.error(message));
-        }
+        let engine = on_loopback(run.engine_port.unwrap_or(ENGINE_PORT));
+        let metrics = on_loopback(run.metrics_port.unwrap_or(METRICS_PORT));
+        check_ports([("--rpc-port", rpc), ("--engine-port", engine), ("--metrics-port", metrics)])?;
         let spec = spec_file::load(chain)?;
         let base_path = match run.base_path {
             Some(path) => Place::Kept(path),
-            None if run.dev => Place::Temporary,
+            None if dev => Place::Temporary,
             None => Place::Kept(default_base_path(spec.id(), environment)?),
         };
-        let finality = if run.dev { Finality::Instant } else { spec.finality() };
-        let window_bits = run.window_bits.unwrap_or(WindowBits::DEFAULT);
-        let cache_bytes = u64::from(run.cache_mib.unwrap_or(CACHE_MIB)) << 20;
         Ok(Self {
+            finality: if dev { Finality::Instant } else { spec.finality() },
             spec,
-            dev: run.dev,
-            finality,
+            dev,
             base_path,
             rpc,
             engine,
+            metrics,
             threads: run.threads,
-            window_bits,
-            cache_bytes,
+            window_bits: run.window_bits.unwrap_or(WindowBits::DEFAULT),
+            cache_bytes: mib(run.cache_mib.unwrap_or(CACHE_MIB)),
+            unfinalised_max: run.unfinalised_max.unwrap_or(UNFINALISED_MAX),
+            unfinalised_bytes_max: mib(run.unfinalised_mib.unwrap_or(UNFINALISED_MIB).get()),
+            flush_bytes: mib(run.flush_mib.unwrap_or(FLUSH_MIB).get()),
+            durability: run.durability.unwrap_or(Durability::Synced),
+            allow_rollback: run.allow_rollback.unwrap_or(false),
+            disk_reserve_bytes: mib(run.disk_reserve_mib.unwrap_or(DISK_RESERVE_MIB)),
         })
     }
+}
+
+fn mib(count: u32) -> u64 {
+    u64::from(count) << 20
+}
+
+/// Whether listeners that meet on loopback have a port each.
+fn check_ports(listeners: [(&str, SocketAddr); 3]) -> anyhow::Result<()> {
+    let mut taken: Vec<(&str, u16)> = Vec::new();
+    for (flag, listener) in listeners {
+        let port = listener.port();
+        if port == 0 || !covers_loopback(listener.ip()) {
+            continue;
+        }
+        if let Some((other, _)) = taken.iter().find(|(_, other)| *other == port) {
+            return Err(Exit::Config.error(format!("{other} and {flag} are both {port}, give each its own")));
+        }
+        taken.push((flag, port));
+    }
+    Ok(())
 }
 
 /// Whether a listener on this address would also be met on 127.0.0.1.
@@ -135,11 +195,11 @@ mod tests {
     use super::*;
 
     fn environment(data_home: Option<&str>, home: Option<&str>) -> Environment {
-        Environment { data_home: data_home.map(Into::into), home: home.map(Into::into) }
+        Environment { data_home: data_home.map(Into::into), home: home.map(Into::into), settings: vec![] }
     }
 
     fn dev() -> Run {
-        Run { dev: true, ..Run::default() }
+        Run { dev: Some(true), ..Run::default() }
     }
 
     #[test]
@@ -196,5 +256,8 @@ mod tests {
             assert!(with(addr, 0, 0).is_ok() && with(addr, 7000, 7001).is_ok(), "{addr}");
         }
         assert!(with("192.168.0.1", 7000, 7000).is_ok());
+        let run = Run { metrics_port: Some(ENGINE_PORT), ..dev() };
+        let error = Config::new(run, &Environment::default()).unwrap_err();
+        assert_eq!(error.to_string(), "--engine-port and --metrics-port are both 9646, give each its own");
     }
 }

@@ -1,8 +1,8 @@
 //! The `rustorium` program: command line, configuration, and the wiring of the rooms below. Adapters and policy, no
 //! algorithm.
 //!
-//! [`cli`] turns the command line into one command. A daemon's flags become one valid [`config::Config`] before anything
-//! starts, and [`run`] wires it. The other [`commands`] are one question and one answer each: answers go to stdout, all
+//! [`cli`] turns the command line into one command. A daemon's [`settings`], from flags, variables and a file, become one
+//! valid [`config::Config`] before anything starts, and [`run`] wires it. The other [`commands`] are one question and one answer each: answers go to stdout, all
 //! else (what happens, what went wrong) to stderr, and the verdict is the exit code ([`exit::Exit`]).
 #![forbid(unsafe_code)]
 
@@ -13,12 +13,15 @@ pub mod config;
 pub mod exit;
 mod log;
 pub mod run;
+pub mod settings;
 mod spec_file;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::cli::{ChainSpecCommand, Cli, Command, WitnessCommand};
+use clap::ArgMatches;
+
+use crate::cli::{ChainSpecCommand, Cli, Command, LogFormat, Verbosity, WitnessCommand};
 use crate::config::{Config, Environment};
 use crate::exit::{Exit, OrExit};
 
@@ -43,13 +46,11 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli, out: &mut impl Write) -> anyhow::Result<Exit> {
-    let daemon = matches!(cli.command, Command::Run(_));
-    log::start(cli.verbosity, daemon).or_exit(Exit::Config)?;
+    if !matches!(cli.command, Command::Run(_)) {
+        log::start(cli.verbosity, false, LogFormat::Text).or_exit(Exit::Config)?;
+    }
     let exit = match cli.command {
-        Command::Run(run) => {
-            run::run(Config::new(run, &Environment::of_process())?)?;
-            Exit::Done
-        }
+        Command::Run(_) => daemon(cli.verbosity, &cli.flags)?,
         Command::ChainSpec { command: ChainSpecCommand::Show(show) } => commands::chain_spec::show(&show, out)?,
         Command::Get(get) => commands::get::get(get, out)?,
         Command::Witness { command: WitnessCommand::Get(get) } => commands::witness::get(get, out)?,
@@ -58,6 +59,22 @@ fn dispatch(cli: Cli, out: &mut impl Write) -> anyhow::Result<Exit> {
     };
     out.flush()?;
     Ok(exit)
+}
+
+fn daemon(verbosity: Verbosity, flags: &ArgMatches) -> anyhow::Result<Exit> {
+    let environment = Environment::of_process();
+    let run = settings::gather(flags, &environment)?;
+    let format = run.log_format.unwrap_or_default();
+    log::start(verbosity, true, format).or_exit(Exit::Config)?;
+    match Config::new(run, &environment).and_then(run::run) {
+        Ok(()) => Ok(Exit::Done),
+        // Whoever reads JSON reads no plain line after it.
+        Err(error) if format == LogFormat::Json => {
+            tracing::error!(error = exit::report(&error), "rustorium failed");
+            Ok(Exit::of(&error))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether whoever read our answer had enough of it, as `head` has.

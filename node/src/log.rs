@@ -4,11 +4,11 @@ use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::Verbosity;
+use crate::cli::{LogFormat, Verbosity};
 
 /// Starts logging. `RUST_LOG` counts when it is set, else `-v` and `-q`. A daemon tells more than a command that answers
 /// one question.
-pub(crate) fn start(verbosity: Verbosity, daemon: bool) -> anyhow::Result<()> {
+pub(crate) fn start(verbosity: Verbosity, daemon: bool, format: LogFormat) -> anyhow::Result<()> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(directives) if !directives.is_empty() => EnvFilter::try_new(&directives)
             .map_err(|error| anyhow::anyhow!("RUST_LOG={directives:?} is not a filter: {error}"))?,
@@ -20,7 +20,10 @@ pub(crate) fn start(verbosity: Verbosity, daemon: bool) -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(verbosity.steps() > 0);
     // Fails only where another subscriber was set before, which then serves as well.
-    let _ = subscriber.try_init();
+    let _ = match format {
+        LogFormat::Text => subscriber.try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    };
     Ok(())
 }
 
