@@ -1,10 +1,12 @@
 //! The daemon: wires store, writer and listeners as a [`Config`] says, and ends them in order.
 //!
-//! Life-cycle: lock the data directory → open the store, loading the genesis if it is new → give the writer its thread →
-//! listen → wait for SIGINT or SIGTERM → stop listening, let the writer finish what it has, close the store. A signal
-//! that comes while the genesis loads breaks the load off; the next start begins it anew.
+//! Life-cycle: lock the data directory → show metrics and health → open the store, loading the genesis if it is new →
+//! give the writer its thread → listen → wait for SIGINT or SIGTERM → stop listening, let the writer finish what it has,
+//! close the store. A signal that comes while the genesis loads breaks the load off; the next start begins it anew.
 
+mod exporter;
 mod genesis;
+mod health;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -14,13 +16,15 @@ use std::thread::JoinHandle;
 
 use anyhow::Context as _;
 use rustorium_chain_spec::Finality;
-use rustorium_rpc::{Engine, Identity, Limits, Public, Running, Secret, serve_engine, serve_public};
+use rustorium_rpc::{Engine, Identity, Limits, Public, Secret, serve_engine, serve_public};
 use rustorium_state::backend::{BackendError, Rocks, RocksConfig};
-use rustorium_state::{BlockHash, Genesis, Handle, OpenError, Reader, Writer};
+use rustorium_state::{BlockHash, Genesis, Handle, OpenError, Progress, Reader, Writer};
 use rustorium_verkle::Committer;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use self::exporter::Exporter;
+use self::health::{Health, Readiness};
 use crate::base_path::BasePath;
 use crate::config::Config;
 use crate::exit::{Exit, OrExit as _};
@@ -45,8 +49,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     if config.dev && !config.rpc.ip().is_loopback() {
         tracing::warn!(rpc = %config.rpc, "a development node makes blocks for everyone who can reach this address");
     }
+    let exporter = Exporter::install()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("rpc").build()?;
-    let ended = runtime.block_on(daemon(config, &base_path, secret));
+    let ended = runtime.block_on(daemon(config, &base_path, secret, exporter));
     // Reads under way hold the store open: they end before the directory is let go.
     drop(runtime);
     drop(base_path);
@@ -54,19 +59,25 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     ended
 }
 
-async fn daemon(config: Config, base_path: &BasePath, secret: Secret) -> anyhow::Result<()> {
+async fn daemon(config: Config, base_path: &BasePath, secret: Secret, exporter: Exporter) -> anyhow::Result<()> {
     let mut stop = Stop::listen()?;
+    let health = Health::listen(config.metrics, exporter).await;
+    let health = health.context("the listener for metrics and health (--metrics-port)").or_exit(Exit::Unavailable)?;
+    tracing::info!(metrics = %health.addr(), "metrics and health");
     let identity = Identity::new("rustorium", env!("CARGO_PKG_VERSION"), &config.spec);
-    let (dev, rpc, engine) = (config.dev, config.rpc, config.engine);
-    let Some((writer, handle, reader)) = open(config, base_path, &mut stop).await? else { return Ok(()) };
+    let Config { dev, rpc: rpc_addr, engine: engine_addr, allow_rollback, .. } = config;
+    let Some((writer, handle, reader)) = open(config, base_path, health.readiness(), &mut stop).await? else {
+        return Ok(());
+    };
     let (writing, written) = oneshot::channel::<()>();
     let writer = std::thread::Builder::new().name("writer".into()).spawn(move || {
         let _ended_when_dropped = writing;
         writer.run();
     })?;
-    let dev = dev.then(|| handle.clone());
+    let public = Public { reader: reader.clone(), identity, dev: dev.then(|| handle.clone()) };
+    let engine = Engine { reader, handle: handle.clone(), allow_rollback };
     let served = tokio::select! {
-        served = serve(identity, dev, (rpc, engine), secret, handle.clone(), reader, &mut stop) => served,
+        served = serve((rpc_addr, public), (engine_addr, engine), secret, &health, &mut stop) => served,
         _ = written => Err(anyhow::anyhow!("the writer has ended before its time")),
     };
     handle.close();
@@ -78,11 +89,14 @@ async fn daemon(config: Config, base_path: &BasePath, secret: Secret) -> anyhow:
 async fn open(
     config: Config,
     base_path: &BasePath,
+    readiness: &Readiness,
     stop: &mut Stop,
 ) -> anyhow::Result<Option<(Writer, Handle, Reader)>> {
     let db = base_path.db();
     let stopping = Arc::new(AtomicBool::new(false));
     let asked = stopping.clone();
+    let readiness = readiness.clone();
+    readiness.set_unready("the store is being opened");
     let mut opening = tokio::task::spawn_blocking(move || {
         let committer = Arc::new(Committer::new(config.window_bits));
         let tables = committer.clone();
@@ -98,7 +112,12 @@ async fn open(
         let usual = rustorium_state::Config::new(committer);
         let state = rustorium_state::Config { cache_bytes: config.cache_bytes, finality, ..usual };
         let mut bar = genesis::Bar::default();
-        rustorium_state::open(Arc::new(backend), &genesis, &state, &mut |progress| bar.show(progress, &asked))
+        let mut progressed = |progress| {
+            let Progress { pairs, pairs_total } = progress;
+            readiness.set_unready(format!("the genesis is being loaded: {pairs} of {pairs_total} keys"));
+            bar.show(progress, &asked)
+        };
+        rustorium_state::open(Arc::new(backend), &genesis, &state, &mut progressed)
             .map_err(open_error)
             .with_context(|| format!("cannot open the store {}", db.display()))
     });
@@ -119,33 +138,33 @@ async fn open(
 
 /// Listens until told to stop.
 async fn serve(
-    identity: Identity,
-    dev: Option<Handle>,
-    (rpc, engine): (SocketAddr, SocketAddr),
+    (rpc_addr, public): (SocketAddr, Public),
+    (engine_addr, engine): (SocketAddr, Engine),
     secret: Secret,
-    handle: Handle,
-    reader: Reader,
+    health: &Health,
     stop: &mut Stop,
 ) -> anyhow::Result<()> {
-    let is_dev = dev.is_some();
-    let public = Public { reader: reader.clone(), identity, dev };
-    let public = serve_public(rpc, public, Limits::PUBLIC).await.or_exit(Exit::Unavailable)?;
-    let engine = serve_engine(engine, Engine { reader, handle, allow_rollback: false }, secret, Limits::ENGINE).await;
-    let engine = engine.or_exit(Exit::Unavailable)?;
+    let is_dev = public.dev.is_some();
+    let public = serve_public(rpc_addr, public, Limits::PUBLIC).await;
+    let public = public.context("the public listener (--rpc-addr, --rpc-port)").or_exit(Exit::Unavailable)?;
+    let engine = serve_engine(engine_addr, engine, secret, Limits::ENGINE).await;
+    let engine = engine.context("the privileged listener (--engine-port)").or_exit(Exit::Unavailable)?;
+    health.readiness().set_ready();
     tracing::info!(rpc = %public.addr(), engine = %engine.addr(), "ready");
     // Whoever started us may not read what we say.
-    let _ = announce(&public, &engine, is_dev);
+    let _ = announce([public.addr(), engine.addr(), health.addr()], is_dev);
     stop.asked().await;
+    health.readiness().set_unready("the node is stopping");
     tracing::info!("stopping");
     tokio::join!(public.stop(), engine.stop());
     Ok(())
 }
 
 /// Says on stdout where to reach the node, and what to try.
-fn announce(public: &Running, engine: &Running, dev: bool) -> io::Result<()> {
+fn announce([public, engine, metrics]: [SocketAddr; 3], dev: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let url = format!("http://{}", public.addr());
-    writeln!(out, "rpc {url}\nengine http://{}", engine.addr())?;
+    let url = format!("http://{public}");
+    writeln!(out, "rpc {url}\nengine http://{engine}\nmetrics http://{metrics}")?;
     if dev {
         let call = r#"{"jsonrpc":"2.0","id":1,"method":"dev_submitChanges","params":[[["0x616c696365","0x313030"]]]}"#;
         writeln!(

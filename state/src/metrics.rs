@@ -35,7 +35,7 @@ metrics! {
     gauge BASE_NUMBER = "rustorium_base_number", Count;
     /// Blocks that are applied and not final.
     gauge UNFINALISED_BLOCKS = "rustorium_unfinalised_blocks", Count;
-    /// Bytes of what these blocks change.
+    /// Bytes of what unfinalised blocks change.
     gauge UNFINALISED_BYTES = "rustorium_unfinalised_bytes", Bytes;
 
     /// Blocks applied, on whatever fork.
@@ -66,16 +66,16 @@ metrics! {
     /// Witnesses not made. Label `reason`: the name of the error.
     counter WITNESSES_REFUSED = "rustorium_witnesses_refused_total", Count;
 
-    /// What was found in memory. Label `cache`: `nodes` or `witnesses`.
+    /// What was looked up in memory and found. Label `cache`: `nodes` or `witnesses`.
     counter CACHE_HITS = "rustorium_cache_hits_total", Count;
-    /// What was not. Label `cache`: `nodes` or `witnesses`.
+    /// What was looked up in memory and not found. Label `cache`: `nodes` or `witnesses`.
     counter CACHE_MISSES = "rustorium_cache_misses_total", Count;
     /// Bytes that a cache takes, about. Label `cache`: `nodes` or `witnesses`.
     gauge CACHE_BYTES = "rustorium_cache_bytes", Bytes;
 
     /// Times that the backend held writes back because it was behind with its own work.
     counter WRITE_STALLS = "rustorium_write_stalls_total", Count;
-    /// Time of each of them.
+    /// Time that the backend held writes back, each time.
     histogram WRITE_STALL_SECONDS = "rustorium_write_stall_seconds", Seconds;
     /// What was answered `Busy`. Label `queue`: the `writer`'s commands, the `reader`s' jobs, or bytes of `requests`.
     counter BUSY = "rustorium_busy_total", Count;
@@ -86,9 +86,9 @@ metrics! {
     /// question being wrong; `busy`; `failed`, which is the node's fault; `abandoned` by the client before there was an
     /// answer.
     counter RPC_CALLS = "rustorium_rpc_calls_total", Count;
-    /// Time of such a call. Labels `method` and `outcome`.
+    /// Time of a JSON-RPC call of a method that exists. Labels `method` and `outcome`.
     histogram RPC_SECONDS = "rustorium_rpc_seconds", Seconds;
-    /// Connections that are open. Label `listener`: `public`, `engine` or `metrics`.
+    /// JSON-RPC connections that are open. Label `listener`: `public` or `engine`.
     gauge CONNECTIONS = "rustorium_connections", Count;
 }
 

@@ -39,6 +39,7 @@ pub struct Daemon {
     runtime: Runtime,
     rpc: String,
     engine: String,
+    metrics: String,
 }
 
 /// Ends a daemon from another thread.
@@ -60,10 +61,16 @@ impl Daemon {
 
     /// A node that has just been started and does not answer yet.
     pub fn spawn(arguments: &[&str], base_path: &Path) -> anyhow::Result<Self> {
+        Self::spawn_in(&[], arguments, base_path)
+    }
+
+    /// The same with these environment variables.
+    pub fn spawn_in(variables: &[(&str, &str)], arguments: &[&str], base_path: &Path) -> anyhow::Result<Self> {
         let log = log_of(base_path);
         let stderr = OpenOptions::new().create(true).append(true).open(&log)?;
         let folder = base_path.to_str().context("a path that is text")?;
         let mut command = program::command(&["run", "--base-path", folder, "--rpc-port", "0", "--engine-port", "0"])?;
+        command.env("RUSTORIUM_METRICS_PORT", "0").envs(variables.iter().copied());
         let mut child = command.args(arguments).stdout(std::process::Stdio::piped()).stderr(stderr).spawn()?;
         let stdout = BufReader::new(child.stdout.take().context("stdout")?);
         let (sender, lines) = channel();
@@ -77,17 +84,19 @@ impl Daemon {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
             rpc: String::new(),
             engine: String::new(),
+            metrics: String::new(),
         })
     }
 
     /// Waits until the node says where it listens.
     pub fn ready(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + READY_TIMEOUT;
-        while self.rpc.is_empty() || self.engine.is_empty() {
+        while self.rpc.is_empty() || self.engine.is_empty() || self.metrics.is_empty() {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => match line.split_once(' ') {
                     Some(("rpc", url)) => self.rpc = url.to_owned(),
                     Some(("engine", url)) => self.engine = url.to_owned(),
+                    Some(("metrics", url)) => self.metrics = url.to_owned(),
                     _ => {}
                 },
                 Err(RecvTimeoutError::Timeout) => bail!("not ready after {READY_TIMEOUT:?}\n{}", self.quoted()),
@@ -110,6 +119,11 @@ impl Daemon {
     /// The URL of the privileged listener.
     pub fn engine(&self) -> &str {
         &self.engine
+    }
+
+    /// The URL of the listener for metrics and health.
+    pub fn metrics(&self) -> &str {
+        &self.metrics
     }
 
     /// The process' id.
@@ -233,20 +247,28 @@ pub fn log_of(base_path: &Path) -> PathBuf {
 
 /// Posts a body as plain HTTP, as a client without our code would; the status and the answer, null if it is no JSON.
 pub fn post(url: &str, authorization: Option<&str>, body: &Value) -> anyhow::Result<(u16, Value)> {
-    let address = url.strip_prefix("http://").context("an http URL")?;
     let body = body.to_string();
     let authorization = authorization.map_or(String::new(), |token| format!("authorization: {token}\r\n"));
+    let head = format!("content-type: application/json\r\ncontent-length: {}\r\n{authorization}", body.len());
+    let (status, answer) = exchange(url, "POST /", &head, &body)?;
+    Ok((status, serde_json::from_str(&answer).unwrap_or(Value::Null)))
+}
+
+/// Asks for a path as plain HTTP; the status and the answer.
+pub fn get(url: &str, path: &str) -> anyhow::Result<(u16, String)> {
+    exchange(url, &format!("GET {path}"), "", "")
+}
+
+/// One request on a connection of its own, with these lines in its head, each with its end; the status and the answer.
+pub fn exchange(url: &str, request: &str, lines: &str, body: &str) -> anyhow::Result<(u16, String)> {
+    let address = url.strip_prefix("http://").context("an http URL")?;
+    let host = if lines.contains("host: ") { String::new() } else { format!("host: {address}\r\n") };
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(READY_TIMEOUT))?;
-    write!(
-        stream,
-        "POST / HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-         connection: close\r\n{authorization}\r\n{body}",
-        body.len()
-    )?;
+    write!(stream, "{request} HTTP/1.1\r\n{host}connection: close\r\n{lines}\r\n{body}")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).context("a status line")?;
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+    Ok((status, body.to_owned()))
 }

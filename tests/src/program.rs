@@ -25,6 +25,9 @@ pub fn path() -> anyhow::Result<PathBuf> {
 pub fn command(arguments: &[&str]) -> anyhow::Result<Command> {
     let mut command = Command::new(path()?);
     command.args(arguments).env_remove("RUST_LOG").stdin(Stdio::null());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RUSTORIUM_")) {
+        command.env_remove(name);
+    }
     Ok(command)
 }
 
