@@ -7,24 +7,23 @@
 mod exporter;
 mod genesis;
 mod health;
+mod store;
+mod vitals;
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
-use rustorium_chain_spec::Finality;
 use rustorium_rpc::{Engine, Identity, Limits, Public, Secret, serve_engine, serve_public};
-use rustorium_state::backend::{BackendError, Rocks, RocksConfig};
-use rustorium_state::{BlockHash, Genesis, Handle, OpenError, Progress, Reader, Writer};
-use rustorium_verkle::Committer;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use self::exporter::Exporter;
-use self::health::{Health, Readiness};
+use self::health::{Health, Stage};
+use self::store::Opened;
+use self::vitals::Vitals;
 use crate::base_path::BasePath;
 use crate::config::Config;
 use crate::exit::{Exit, OrExit as _};
@@ -65,10 +64,10 @@ async fn daemon(config: Config, base_path: &BasePath, secret: Secret, exporter: 
     let health = health.context("the listener for metrics and health (--metrics-port)").or_exit(Exit::Unavailable)?;
     tracing::info!(metrics = %health.addr(), "metrics and health");
     let identity = Identity::new("rustorium", env!("CARGO_PKG_VERSION"), &config.spec);
-    let Config { dev, rpc: rpc_addr, engine: engine_addr, allow_rollback, .. } = config;
-    let Some((writer, handle, reader)) = open(config, base_path, health.readiness(), &mut stop).await? else {
-        return Ok(());
-    };
+    let Config { dev, rpc: rpc_addr, engine: engine_addr, allow_rollback, disk_reserve_bytes, .. } = config;
+    let opened = store::open(config, base_path, health.readiness(), &mut stop).await?;
+    let Some(Opened { writer, handle, reader, backend }) = opened else { return Ok(()) };
+    let vitals = Arc::new(Vitals { reader: reader.clone(), backend, disk_reserve_bytes });
     let (writing, written) = oneshot::channel::<()>();
     let writer = std::thread::Builder::new().name("writer".into()).spawn(move || {
         let _ended_when_dropped = writing;
@@ -77,7 +76,7 @@ async fn daemon(config: Config, base_path: &BasePath, secret: Secret, exporter: 
     let public = Public { reader: reader.clone(), identity, dev: dev.then(|| handle.clone()) };
     let engine = Engine { reader, handle: handle.clone(), allow_rollback };
     let served = tokio::select! {
-        served = serve((rpc_addr, public), (engine_addr, engine), secret, &health, &mut stop) => served,
+        served = serve((rpc_addr, public), (engine_addr, engine), secret, (&health, vitals), &mut stop) => served,
         _ = written => Err(anyhow::anyhow!("the writer has ended before its time")),
     };
     handle.close();
@@ -85,63 +84,12 @@ async fn daemon(config: Config, base_path: &BasePath, secret: Secret, exporter: 
     served
 }
 
-/// Opens the store on a thread of its own; `None` when a signal came first.
-async fn open(
-    config: Config,
-    base_path: &BasePath,
-    readiness: &Readiness,
-    stop: &mut Stop,
-) -> anyhow::Result<Option<(Writer, Handle, Reader)>> {
-    let db = base_path.db();
-    let stopping = Arc::new(AtomicBool::new(false));
-    let asked = stopping.clone();
-    let readiness = readiness.clone();
-    readiness.set_unready("the store is being opened");
-    let mut opening = tokio::task::spawn_blocking(move || {
-        let committer = Arc::new(Committer::new(config.window_bits));
-        let tables = committer.clone();
-        // A new store needs them at once, any other at its first block.
-        std::thread::Builder::new().name("tables".into()).spawn(move || tables.prepare())?;
-        let backend = Rocks::open(&db, &RocksConfig::default()).map_err(|error| open_error(error.into()))?;
-        let hash = |root: &_| BlockHash(config.spec.genesis_hash(root));
-        let genesis = Genesis { id: config.spec.id(), pairs: config.spec.genesis(), hash: &hash };
-        let finality = match config.finality {
-            Finality::Instant => rustorium_state::Finality::Instant,
-            Finality::Engine => rustorium_state::Finality::Engine,
-        };
-        let usual = rustorium_state::Config::new(committer);
-        let state = rustorium_state::Config { cache_bytes: config.cache_bytes, finality, ..usual };
-        let mut bar = genesis::Bar::default();
-        let mut progressed = |progress| {
-            let Progress { pairs, pairs_total } = progress;
-            readiness.set_unready(format!("the genesis is being loaded: {pairs} of {pairs_total} keys"));
-            bar.show(progress, &asked)
-        };
-        rustorium_state::open(Arc::new(backend), &genesis, &state, &mut progressed)
-            .map_err(open_error)
-            .with_context(|| format!("cannot open the store {}", db.display()))
-    });
-    let opened = tokio::select! {
-        opened = &mut opening => opened,
-        () = stop.asked() => {
-            stopping.store(true, Ordering::Relaxed);
-            let _ = opening.await;
-            return Ok(None);
-        }
-    };
-    let (writer, handle, reader) = opened.context("the store could not be opened")??;
-    let head = reader.head();
-    let header = head.header();
-    tracing::info!(number = header.number, hash = %header.hash, state_root = %header.state_root, "the head");
-    Ok(Some((writer, handle, reader)))
-}
-
 /// Listens until told to stop.
 async fn serve(
     (rpc_addr, public): (SocketAddr, Public),
     (engine_addr, engine): (SocketAddr, Engine),
     secret: Secret,
-    health: &Health,
+    (health, vitals): (&Health, Arc<Vitals>),
     stop: &mut Stop,
 ) -> anyhow::Result<()> {
     let is_dev = public.dev.is_some();
@@ -149,12 +97,12 @@ async fn serve(
     let public = public.context("the public listener (--rpc-addr, --rpc-port)").or_exit(Exit::Unavailable)?;
     let engine = serve_engine(engine_addr, engine, secret, Limits::ENGINE).await;
     let engine = engine.context("the privileged listener (--engine-port)").or_exit(Exit::Unavailable)?;
-    health.readiness().set_ready();
+    health.readiness().set(Stage::Serving(vitals));
     tracing::info!(rpc = %public.addr(), engine = %engine.addr(), "ready");
     // Whoever started us may not read what we say.
     let _ = announce([public.addr(), engine.addr(), health.addr()], is_dev);
     stop.asked().await;
-    health.readiness().set_unready("the node is stopping");
+    health.readiness().set(Stage::Stopping);
     tracing::info!("stopping");
     tokio::join!(public.stop(), engine.stop());
     Ok(())
@@ -203,23 +151,4 @@ async fn join(writer: JoinHandle<()>) {
     if !matches!(joined, Ok(Ok(()))) {
         tracing::error!("the writer ended badly");
     }
-}
-
-/// The exit code is the reason's.
-fn open_error(error: OpenError) -> anyhow::Error {
-    let exit = match &error {
-        OpenError::Newer { .. } | OpenError::Foreign | OpenError::OtherChain { .. } => Exit::Config,
-        OpenError::Damaged { .. } | OpenError::Genesis { .. } => Exit::BadData,
-        OpenError::Interrupted => Exit::Temporary,
-        OpenError::Backend(error) => match error {
-            BackendError::Foreign { .. } => Exit::Config,
-            BackendError::Damaged { .. } => Exit::BadData,
-            BackendError::Locked { .. }
-            | BackendError::Busy { .. }
-            | BackendError::Full { .. }
-            | BackendError::NoSpace { .. } => Exit::Temporary,
-            BackendError::Poisoned { .. } | BackendError::Io { .. } => Exit::CannotCreate,
-        },
-    };
-    Err::<(), _>(error).or_exit(exit).expect_err("an error stays one")
 }

@@ -101,6 +101,16 @@ pub enum Durability {
     Buffered,
 }
 
+impl Durability {
+    /// In one word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Durability::Synced => "synced",
+            Durability::Buffered => "buffered",
+        }
+    }
+}
+
 /// The longest key or value that a [`Batch`] takes; a schema's own limits lie far below.
 pub const PART_BYTES_MAX: usize = 1 << 30;
 

@@ -73,14 +73,19 @@ metrics! {
     /// Bytes that a cache takes, about. Label `cache`: `nodes` or `witnesses`.
     gauge CACHE_BYTES = "rustorium_cache_bytes", Bytes;
 
-    /// Times that the backend held writes back because it was behind with its own work.
+    /// Commits that the backend slowed down because it was behind with its own work.
     counter WRITE_STALLS = "rustorium_write_stalls_total", Count;
-    /// Time that the backend held writes back, each time.
+    /// Time of such a commit.
     histogram WRITE_STALL_SECONDS = "rustorium_write_stall_seconds", Seconds;
-    /// What was answered `Busy`. Label `queue`: the `writer`'s commands, the `reader`s' jobs, or bytes of `requests`.
+    /// What was answered `Busy`. Label `queue`: the `writer`'s commands, the `backend`'s
+    /// commits, the `readers`' jobs, or bytes of `requests`.
     counter BUSY = "rustorium_busy_total", Count;
     /// Writes refused because the disk is full.
     counter DISK_FULL = "rustorium_disk_full_total", Count;
+    /// Bytes that the disk has left.
+    gauge DISK_FREE_BYTES = "rustorium_disk_free_bytes", Bytes;
+    /// Bytes that the store takes on disk, its log included.
+    gauge DISK_BYTES = "rustorium_disk_bytes", Bytes;
 
     /// JSON-RPC calls of methods that exist, each of a batch too. Labels `method` and `outcome`: `ok`; `refused`, the
     /// question being wrong; `busy`; `failed`, which is the node's fault; `abandoned` by the client before there was an

@@ -85,7 +85,8 @@ pub enum LogFormat {
 }
 
 const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-const DURABILITIES: [(&str, Durability); 2] = [("synced", Durability::Synced), ("buffered", Durability::Buffered)];
+const DURABILITIES: [(&str, Durability); 2] =
+    [(Durability::Synced.name(), Durability::Synced), (Durability::Buffered.name(), Durability::Buffered)];
 
 fn window_bits(text: &str) -> Result<WindowBits, String> {
     let bits = text.parse::<u8>().ok().filter(|bits| *bits >= 4).and_then(WindowBits::new);

@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 
 use super::exporter::Exporter;
+use super::vitals::Vitals;
 
 /// Connections that are open; more wait in the operating system's queue.
 const SOCKETS_MAX: usize = 16;
@@ -33,22 +34,36 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often what was measured is put away if nobody asks for it.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Whether the node can be used. Clones share it.
+/// How far the node is. Clones share it.
 #[derive(Clone)]
-pub(super) struct Readiness(watch::Sender<Option<String>>);
+pub(super) struct Readiness(watch::Sender<Stage>);
+
+/// How far a node is.
+#[derive(Clone)]
+pub(super) enum Stage {
+    /// It cannot be used yet, and what it does instead.
+    Starting(String),
+    /// It can be used, as far as the store can.
+    Serving(Arc<Vitals>),
+    /// It cannot be used any more.
+    Stopping,
+}
 
 impl Readiness {
-    /// It can.
-    pub(super) fn set_ready(&self) {
-        self.0.send_replace(None);
+    pub(super) fn set(&self, stage: Stage) {
+        self.0.send_replace(stage);
     }
 
-    /// It cannot, and why.
-    pub(super) fn set_unready(&self, why: impl Into<String>) {
-        self.0.send_replace(Some(why.into()));
-    }
-
+    /// May ask the disk.
     fn why_unready(&self) -> Option<String> {
+        match self.stage() {
+            Stage::Starting(what) => Some(what),
+            Stage::Serving(vitals) => vitals.why_unready(),
+            Stage::Stopping => Some("the node is stopping".into()),
+        }
+    }
+
+    fn stage(&self) -> Stage {
         self.0.borrow().clone()
     }
 }
@@ -66,7 +81,7 @@ impl Health {
         let bound = |listener: TcpListener| listener.local_addr().map(|addr| (listener, addr));
         let bound = TcpListener::bind(addr).await.and_then(bound);
         let (listener, addr) = bound.map_err(|error| ServeError { addr, error })?;
-        let readiness = Readiness(watch::Sender::new(Some("the node is starting".into())));
+        let readiness = Readiness(watch::Sender::new(Stage::Starting("the node is starting".into())));
         let site = Site { exporter, readiness: readiness.clone() };
         Ok(Self { addr, readiness, serving: tokio::spawn(serve(listener, site)) })
     }
@@ -156,25 +171,36 @@ impl Site {
         }
         match request.uri().path() {
             "/livez" => plain(StatusCode::OK, "ok\n"),
-            "/readyz" => match self.readiness.why_unready() {
-                None => plain(StatusCode::OK, "ok\n"),
-                Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
-            },
-            "/metrics" => self.metrics().await,
+            "/readyz" => {
+                let readiness = self.readiness.clone();
+                answered(move || match readiness.why_unready() {
+                    None => plain(StatusCode::OK, "ok\n"),
+                    Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+                })
+                .await
+            }
+            "/metrics" => {
+                let Self { exporter, readiness } = self.clone();
+                answered(move || {
+                    if let Stage::Serving(vitals) = readiness.stage() {
+                        vitals.measure();
+                    }
+                    let mut answer = plain(StatusCode::OK, exporter.text());
+                    let text_format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                    answer.headers_mut().insert(header::CONTENT_TYPE, text_format);
+                    answer
+                })
+                .await
+            }
             _ => plain(StatusCode::NOT_FOUND, "here are /metrics, /livez and /readyz\n"),
         }
     }
+}
 
-    async fn metrics(&self) -> Response<String> {
-        let exporter = self.exporter.clone();
-        let Ok(text) = spawn_blocking(move || exporter.text()).await else {
-            return plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n");
-        };
-        let mut answer = plain(StatusCode::OK, text);
-        let text_format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-        answer.headers_mut().insert(header::CONTENT_TYPE, text_format);
-        answer
-    }
+/// What may ask the disk does so on the blocking pool.
+async fn answered(answer: impl FnOnce() -> Response<String> + Send + 'static) -> Response<String> {
+    let answer = spawn_blocking(answer).await;
+    answer.unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n"))
 }
 
 fn plain(status: StatusCode, text: impl Into<String>) -> Response<String> {

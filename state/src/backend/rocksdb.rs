@@ -20,6 +20,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use rocksdb::{
@@ -33,6 +34,7 @@ use super::{
     Backend, BackendError, Batch, Bounds, Column, Compacted, Durability, Op, Page, Rows, Snapshot, Stats, Writes,
     assert_ascending,
 };
+use crate::metrics::{COMMIT_SECONDS, WRITE_STALL_SECONDS};
 
 pub use self::salvage::{Lost, Salvaged};
 
@@ -112,12 +114,14 @@ impl Rocks {
         &self.store.path
     }
 
-    /// Refuses what could not be written at once, or would leave too little room: nothing has been written then.
-    fn admit(&self, batch: &Batch) -> Result<(), BackendError> {
+    /// Refuses what could not be written at once, or would leave too little room: nothing has been written then. Whether
+    /// RocksDB will take its time.
+    fn admit(&self, batch: &Batch) -> Result<bool, BackendError> {
         if batch.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
-        match self.store.writes_again() {
+        let writes = self.store.writes_again();
+        match writes {
             Writes::Flowing => {}
             Writes::Delayed { .. } => {
                 self.delayed_total.fetch_add(1, Ordering::Relaxed);
@@ -129,7 +133,8 @@ impl Rocks {
         }
         self.room.take(&self.store.path, write_bytes(batch) as u64).inspect_err(|_| {
             self.full_total.fetch_add(1, Ordering::Relaxed);
-        })
+        })?;
+        Ok(writes != Writes::Flowing)
     }
 
     fn write(&self, batch: &Batch, durability: Durability) -> Result<(), rocksdb::Error> {
@@ -164,11 +169,17 @@ impl Backend for Rocks {
         if self.poisoned.load(Ordering::Acquire) {
             return Err(BackendError::Poisoned { path: self.store.path.clone() });
         }
-        self.admit(&batch)?;
+        let begun = Instant::now();
+        let is_delayed = self.admit(&batch)?;
         self.write(&batch, durability).map_err(|error| {
             self.poisoned.store(true, Ordering::Release);
             refusal("commit to", &self.store.path, error)
-        })
+        })?;
+        metrics::histogram!(COMMIT_SECONDS, "durability" => durability.name()).record(begun.elapsed());
+        if is_delayed {
+            metrics::histogram!(WRITE_STALL_SECONDS).record(begun.elapsed());
+        }
+        Ok(())
     }
 
     fn stats(&self) -> Stats {

@@ -13,7 +13,7 @@ use rustorium_tests::chain::{genesis, seed, write_spec};
 use rustorium_tests::daemon::{Daemon, exchange, get, log_of, post};
 use serde_json::{Value, json};
 
-use super::{value, witness};
+use super::{refusal, value, witness};
 
 /// Pairs of a genesis that takes a moment to load.
 const PAIRS_LOADED: u32 = 20_000;
@@ -57,6 +57,11 @@ fn metrics_and_health_tell_what_happens() -> anyhow::Result<()> {
     post(daemon.rpc(), None, &call("state_getStorage", json!([7])))?;
     let after = metrics(&daemon)?;
     assert_eq!((after[&sealed], after[&read]), (1.0, 4.0));
+    for name in ["rustorium_head_number", "rustorium_finalised_number"] {
+        assert_eq!((before[name], after[name]), (0.0, 1.0), "{name}");
+    }
+    let commits = "rustorium_commit_seconds_count{durability=\"synced\"}";
+    assert!(after[commits] > before[commits] && after["rustorium_disk_free_bytes"] > 0.0, "{after:?}");
     assert_eq!(after[&calls("state_getStorage", "refused")], 1.0);
     assert!(!after.keys().any(|name| name.contains("made_up")));
     let timed = after.iter().find(|(name, _)| name.starts_with("rustorium_rpc_seconds_bucket{method=\"dev_submit"));
@@ -113,6 +118,25 @@ fn probes_are_answered_while_a_genesis_loads() -> anyhow::Result<()> {
     assert!(["the node is starting", "the store is", "the genesis is"].iter().any(|why| answer.1.starts_with(why)));
     daemon.ready()?;
     assert_eq!((daemon.metrics(), get(&url, "/readyz")?.0), (url.as_str(), 200));
+    assert!(daemon.stop("TERM")?.success());
+    Ok(())
+}
+
+#[test]
+fn a_disk_with_less_than_its_reserve_is_not_ready() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let base_path = folder.path().join("base");
+    assert!(Daemon::start_with(&["--dev"], &base_path)?.stop("TERM")?.success());
+    // More than any disk has.
+    let reserve = u32::MAX.to_string();
+    let daemon = Daemon::start_with(&["--dev", "--disk-reserve-mib", &reserve], &base_path)?;
+    let (status, why) = get(daemon.metrics(), "/readyz")?;
+    assert!(status == 503 && why.starts_with("the disk is full: "), "{status} {why}");
+    assert_eq!(get(daemon.metrics(), "/livez")?.0, 200);
+    let change = (HexBytes(b"alice".to_vec()), None);
+    assert_eq!(refusal(daemon.ask(async |client| client.submit_changes(vec![change]).await)).0, 4050);
+    assert_eq!(value(&daemon, b"rustorium:greeting")?, Some(b"hello".to_vec()));
+    assert_eq!(metrics(&daemon)?["rustorium_disk_full_total"], 1.0);
     assert!(daemon.stop("TERM")?.success());
     Ok(())
 }
