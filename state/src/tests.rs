@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 use proptest::prelude::*;
 use rustorium_verkle::{Claim, Committer, StateRoot, WindowBits, Witness};
 
-use crate::backend::faulty::{Fault, Faulty, io_error};
-use crate::backend::{Backend, Batch, Column, Durability, Memory, Rocks, RocksConfig};
+use crate::backend::faulty::{Fault, Faulty, full, io_error};
+use crate::backend::{Backend, BackendError, Batch, Column, Durability, Memory, Rocks, RocksConfig};
 use crate::schema::{Generation, meta};
 use crate::*;
 
@@ -380,6 +380,32 @@ fn a_failed_commit_changes_nothing_and_stops_the_writer() {
         }
         assert_eq!(running.reader.head().header().number, 1 + written as u64);
         assert_holds(&running.reader, &model);
+    }
+}
+
+#[test]
+fn a_refused_commit_changes_nothing_and_may_be_sent_again() {
+    let busy = BackendError::Busy { path: "faulty".into(), retry_ms: 7 };
+    for error in [full(), busy] {
+        let memory = Arc::new(Memory::new());
+        drop(Running::open(memory.clone(), &example()).unwrap());
+        let fault = Fault { commit: 2, written: false, error };
+        let running = Running::open(Arc::new(Faulty::new(memory, Some(fault))), &example()).unwrap();
+        let mut model = example();
+        for (number, value) in [(1, b"1"), (2, b"2"), (3, b"3")] {
+            let changes = || vec![put(b"a", value)];
+            if number == 2 {
+                let refused = running.apply(2, changes()).unwrap_err();
+                assert!(
+                    matches!(refused, ApplyError::DiskFull { is_passing: true, .. } | ApplyError::Busy { retry_ms: 7 }),
+                    "{refused}"
+                );
+                assert_holds(&running.reader, &model);
+            }
+            running.apply(number, changes()).unwrap();
+            apply_to_model(&mut model, &changes());
+            assert_holds(&running.reader, &model);
+        }
     }
 }
 

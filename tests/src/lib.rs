@@ -1,4 +1,5 @@
-//! What the scenarios across crates share: the import law, real data, made-up chains with a model, and a daemon to drive.
+//! What the scenarios across crates share: the import law, real data, made-up chains with a model, a daemon to drive, and
+//! power loss.
 //!
 //! The scenarios themselves are in `tests/`, the program that measures is `src/bin/bench`. Nothing here is part of the
 //! product.

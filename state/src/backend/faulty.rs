@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{Backend, BackendError, Batch, Column, Compacted, Durability, Snapshot, Stats};
 
-/// Passes everything through, but fails one commit and is poisoned from then on.
+/// Passes everything through, but fails one commit; it is poisoned from then on, unless the error is a refusal.
 pub(crate) struct Faulty {
     inner: Arc<dyn Backend>,
     fault: Option<Fault>,
@@ -57,7 +57,7 @@ impl Backend for Faulty {
         state.commits += 1;
         match &self.fault {
             Some(fault) if fault.commit == state.commits => {
-                state.poisoned = true;
+                state.poisoned = !fault.error.is_refusal();
                 if fault.written {
                     self.inner.commit(batch, durability)?;
                 }
@@ -88,6 +88,11 @@ struct State {
 /// A disk that is full.
 pub(crate) fn no_space() -> BackendError {
     BackendError::NoSpace { operation: "commit to", path: "faulty".into(), what: "injected".to_owned() }
+}
+
+/// A disk that is as good as full, before anything was written.
+pub(crate) fn full() -> BackendError {
+    BackendError::Full { path: "faulty".into(), free_bytes: 1, wanted_bytes: 2 }
 }
 
 /// A disk that fails.
