@@ -1,26 +1,72 @@
-//! Checking a whole state against itself: the tree is rebuilt from its leaves and compared, row by row.
+//! Checking a state against itself, row by row.
 //!
-//! Everything is read once, a page at a time, and nothing but a page and a segment of the tree is in memory
-//! ([`rustorium_verkle::tree::Bulk`]): some 50 MB whatever the state's size.
+//! What only leaves can tell is taken from the leaves, everything else is judged by them: node rows, the index of keys,
+//! values in a column of their own. A [`Depth::Quick`] check proves each node by its slots (spec §7), some thousands at a
+//! time; a [`Depth::Deep`] one builds the whole tree anew from its leaves, reads and hashes every value, and proves
+//! random keys. Where one of the two finds something, the other is asked as well: the first says where, the second what
+//! the row should be, and so whether it can be mended.
+//!
+//! Every row is read once or twice, a page at a time, and nothing but pages and a segment of the tree is in memory: some
+//! 50 MB whatever the state's size. Nothing is written here; [`crate::repair`] writes.
 
-use rustorium_verkle::tree::Bulk;
-use rustorium_verkle::{Committer, Leaf, NodePath, NodeRow, StateRoot};
+mod chain;
+mod index;
+mod layers;
+mod nodes;
+mod prove;
+mod rows;
+mod tree;
 
-use crate::backend::{Bounds, Column};
-use crate::block::BlockHash;
+use std::fmt;
+
+use rustorium_verkle::Committer;
+
+use crate::backend::{BackendError, Batch, Column, Snapshot};
+use crate::block::Header;
 use crate::error::ReadError;
-use crate::schema::{LeafRow, decode_leaf, decode_node, node_path, number_key};
+use crate::schema::Generation;
 use crate::view::View;
+
+pub(crate) use layers::check_layer;
+pub(crate) use rows::{Cursor, PAGE_BYTES, PAGE_ROWS, UNUSED, not_live};
+pub(crate) use tree::root_of_leaves;
 
 /// Findings that a report lists; more are counted only.
 pub const FINDINGS_MAX: usize = 64;
-/// Rows read at a time.
-const PAGE_ROWS: usize = 8192;
-/// Bytes read at a time.
-const PAGE_BYTES: usize = 16 << 20;
+/// Rows that are mended in place; where more are wrong the tree is written anew.
+const MENDS_MAX: usize = 1 << 16;
+/// Bytes of a row's key that a finding shows.
+const KEY_BYTES_SHOWN: usize = 40;
 
-/// A key and a value of the backend.
-type Row = (Vec<u8>, Vec<u8>);
+/// How much a check does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Depth {
+    /// Each node by its slots, the index by a sum of hashes; values over 4 KiB are not read.
+    Quick,
+    /// The tree anew from its leaves, every value, random witnesses, every row of every column.
+    Deep,
+}
+
+/// What a check is told besides the rows.
+pub(crate) struct Means<'a> {
+    /// Makes commitments.
+    pub(crate) committer: &'a Committer,
+    /// Draws weights and keys: not to be foreseen by whoever could have written the rows.
+    pub(crate) seed: [u8; 32],
+    /// Hears how far it is.
+    pub(crate) progress: &'a mut dyn FnMut(Stage),
+}
+
+/// How far a check or a repair is.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Stage {
+    /// What is being done.
+    pub what: &'static str,
+    /// Rows so far.
+    pub rows: u64,
+    /// The part that is done, from 0 to 1, where it is known.
+    pub part: Option<f32>,
+}
 
 /// What a check has seen.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -29,10 +75,59 @@ pub struct Report {
     pub leaves: u64,
     /// Inner nodes in the tree.
     pub nodes: u64,
+    /// Leaves whose values lie in a column of their own.
+    pub bigs: u64,
+    /// Blocks from block 0 to the one that was checked.
+    pub blocks: u64,
+    /// Rows of the journal.
+    pub journal: u64,
+    /// Keys that were proved by a witness.
+    pub witnessed: u64,
     /// What is wrong, the first [`FINDINGS_MAX`] of it.
-    pub findings: Vec<String>,
+    pub findings: Vec<Finding>,
     /// How much is wrong.
     pub findings_total: u64,
+    /// How much of it has which cure.
+    pub cures: Cures,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// The column.
+    pub column: Column,
+    /// The row: its name, or its key in hex.
+    pub row: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// What helps.
+    pub cure: Cure,
+}
+
+/// What helps against something that is wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cure {
+    /// The row follows from others: a repair writes it, or takes it away.
+    Mend,
+    /// A block of the journal: a repair drops it and what descends from it.
+    Rewind,
+    /// The disk gives back other bytes than were written: a repair copies what can be read.
+    Copy,
+    /// Nothing in the store can say what the row was.
+    Resync,
+}
+
+/// How many findings have which cure.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Cures {
+    /// [`Cure::Mend`].
+    pub mend: u64,
+    /// [`Cure::Rewind`].
+    pub rewind: u64,
+    /// [`Cure::Copy`].
+    pub copy: u64,
+    /// [`Cure::Resync`].
+    pub resync: u64,
 }
 
 impl Report {
@@ -41,196 +136,182 @@ impl Report {
         self.findings_total == 0
     }
 
-    fn find(&mut self, what: impl Into<String>) {
+    /// Adds something that is wrong.
+    pub fn add(&mut self, finding: Finding) {
+        self.find(finding);
+    }
+
+    pub(crate) fn find(&mut self, finding: Finding) {
         self.findings_total += 1;
+        match finding.cure {
+            Cure::Mend => self.cures.mend += 1,
+            Cure::Rewind => self.cures.rewind += 1,
+            Cure::Copy => self.cures.copy += 1,
+            Cure::Resync => self.cures.resync += 1,
+        }
         if self.findings.len() < FINDINGS_MAX {
-            self.findings.push(what.into());
+            self.findings.push(finding);
+        }
+    }
+
+    /// The same findings, when what the rows should be is not known.
+    pub(crate) fn without_cure(self) -> Self {
+        let findings = self.findings.into_iter().map(|finding| Finding { cure: Cure::Resync, ..finding }).collect();
+        let cures = Cures { resync: self.findings_total, ..Cures::default() };
+        Self { findings, cures, ..self }
+    }
+
+    /// Puts the findings of another report before its own.
+    pub(crate) fn absorb_first(&mut self, first: &mut Self) {
+        let own = std::mem::take(&mut self.findings);
+        self.findings = std::mem::take(&mut first.findings);
+        self.findings.extend(own);
+        self.findings.truncate(FINDINGS_MAX);
+        self.absorb(Self { findings: Vec::new(), ..first.clone() });
+    }
+
+    /// Takes the findings of another report.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        self.findings_total += other.findings_total;
+        self.cures.mend += other.cures.mend;
+        self.cures.rewind += other.cures.rewind;
+        self.cures.copy += other.cures.copy;
+        self.cures.resync += other.cures.resync;
+        let room = FINDINGS_MAX - self.findings.len();
+        self.findings.extend(other.findings.into_iter().take(room));
+    }
+}
+
+impl fmt::Display for Report {
+    /// The findings, one a line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, finding) in self.findings.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            finding.fmt(f)?;
+        }
+        match self.findings_total - self.findings.len() as u64 {
+            0 => Ok(()),
+            more => write!(f, "\n… and {more} more"),
         }
     }
 }
 
-/// Rebuilds the view's tree from its leaves; compares root, nodes, big values and the index of keys. Looks for rows that
-/// belong to nothing, and follows the headers from block 0 to the view's own.
+impl Finding {
+    pub(crate) fn new(column: Column, row: impl ToString, what: impl ToString, cure: Cure) -> Self {
+        Self { column, row: row.to_string(), what: what.to_string(), cure }
+    }
+
+    /// About a row that has no better name than its key.
+    pub(crate) fn of_key(column: Column, key: &[u8], what: impl ToString, cure: Cure) -> Self {
+        let shown: String = key.iter().take(KEY_BYTES_SHOWN).map(|byte| format!("{byte:02x}")).collect();
+        let rest = if key.len() > KEY_BYTES_SHOWN { "…" } else { "" };
+        Self::new(column, format!("0x{shown}{rest}"), what, cure)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "column {}, {}: {} ({})", self.column.name(), self.row, self.what, self.cure)
+    }
+}
+
+impl fmt::Display for Cure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mend => "can be mended",
+            Self::Rewind => "can be rewound",
+            Self::Copy => "copying may help",
+            Self::Resync => "needs a re-sync",
+        })
+    }
+}
+
+/// Checks everything that a view is made of, deeply but for witnesses.
 pub fn check(view: &View, committer: &Committer) -> Result<Report, ReadError> {
+    let mut means = Means { committer, seed: [0; 32], progress: &mut |_| () };
+    let rows = Rows { snapshot: view.snapshot(), generation: view.generation(), header: view.header() };
+    Ok(examine(rows, Depth::Deep, &mut means, None)?.report)
+}
+
+/// The rows of one block's state.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) snapshot: &'a dyn Snapshot,
+    pub(crate) generation: Generation,
+    pub(crate) header: &'a Header,
+}
+
+/// What came of an examination of rows.
+pub(crate) struct Examined {
+    pub(crate) report: Report,
+    /// Whether the leaves give the header's state root; not known where they could not be read.
+    pub(crate) leaves_hold: Option<bool>,
+}
+
+/// The rows that should be, for those that are wrong and follow from others.
+#[derive(Default)]
+pub(crate) struct Mends {
+    pub(crate) batch: Batch,
+    /// Whether there are more than are kept.
+    pub(crate) is_full: bool,
+}
+
+impl Mends {
+    fn put(&mut self, column: Column, key: &[u8], value: &[u8]) {
+        if self.has_room() {
+            self.batch.put(column, key, value);
+        }
+    }
+
+    fn delete(&mut self, column: Column, key: &[u8]) {
+        if self.has_room() {
+            self.batch.delete(column, key);
+        }
+    }
+
+    fn append(&mut self, other: Self) {
+        self.batch.append(&other.batch);
+        self.is_full |= other.is_full;
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.is_full |= self.batch.len() >= MENDS_MAX;
+        !self.is_full
+    }
+}
+
+/// Checks rows; `mends` takes what should be written instead of those that follow from others.
+pub(crate) fn examine(
+    rows: Rows<'_>,
+    depth: Depth,
+    means: &mut Means<'_>,
+    mends: Option<&mut Mends>,
+) -> Result<Examined, ReadError> {
+    let mut unkept = Mends::default();
+    let mends = mends.unwrap_or(&mut unkept);
     let mut report = Report::default();
-    let mut bulk = Bulk::new(committer);
-    let (mut bigs, mut nodes_known) = (0u64, 0u64);
-    for_each_page(view, Column::Leaf, |rows| {
-        report.leaves += rows.len() as u64;
-        let leaves = check_leaves(view, rows, &mut bigs, &mut report)?;
-        match bulk.push(&leaves) {
-            Ok(nodes) => nodes_known += check_nodes(view, &nodes, &mut report)?,
-            Err(out_of_order) => report.find(out_of_order.to_string()),
-        }
-        Ok(())
-    })?;
-    let nodes = bulk.finish();
-    let (_, root) = nodes.last().expect("the root is always there");
-    let (expected, got) = (view.header().state_root, StateRoot::of(&root.commitment.encode()));
-    if expected != got {
-        report.find(format!("the header says state root {expected}, the leaves give {got}"));
+    let tree = readable(Column::Leaf, tree::check(rows, depth, means, mends, &mut report), &mut report)?;
+    if let Some(checked) = &tree {
+        let checked = index::check(rows, checked.keys, means, mends, &mut report);
+        readable(Column::Index, checked, &mut report)?;
     }
-    nodes_known += check_nodes(view, &nodes, &mut report)?;
-    report.nodes = count(view, Column::Node)?;
-    if report.nodes != nodes_known {
-        find_orphans(view, &mut report)?;
-    }
-    for (column, wanted) in [(Column::Index, report.leaves), (Column::Big, bigs)] {
-        let found = count(view, column)?;
-        if found != wanted {
-            report.find(format!("column {}: {found} rows, expected {wanted}", column.name()));
-        }
-    }
-    check_strays(view, &mut report)?;
-    check_chain(view, &mut report)?;
-    Ok(report)
+    let checked = chain::check(rows, depth, means, mends, &mut report);
+    readable(Column::Block, checked, &mut report)?;
+    let checked = rows::check_strays(rows, depth, means, &mut report);
+    readable(Column::Meta, checked, &mut report)?;
+    Ok(Examined { report, leaves_hold: tree.map(|tree| tree.leaves_hold) })
 }
 
-/// Judges rows of the leaf column by themselves, and their keys' rows in the index; returns the leaves of those that
-/// decode. Counts the big ones.
-fn check_leaves(view: &View, rows: &[Row], bigs: &mut u64, report: &mut Report) -> Result<Vec<Leaf>, ReadError> {
-    let mut leaves = Vec::with_capacity(rows.len());
-    let mut keys = Vec::with_capacity(rows.len());
-    for (key, value) in rows {
-        let (path, row) = match decode_leaf(key, value) {
-            Ok(found) => found,
-            Err(what) => {
-                report.find(what);
-                continue;
-            }
-        };
-        if row.is_misplaced() {
-            report.find(format!("leaf {path}: its value is in the wrong column for its size"));
+/// Makes a finding of bytes that the disk does not give back; `None` then.
+fn readable<T>(column: Column, found: Result<T, ReadError>, report: &mut Report) -> Result<Option<T>, ReadError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(ReadError::Backend(error @ BackendError::Damaged { .. })) => {
+            report.find(Finding::new(column, "a block of the file", error, Cure::Copy));
+            Ok(None)
         }
-        if matches!(row, LeafRow::Big { .. }) {
-            *bigs += 1;
-            if let Err(error) = view.value(row.key()) {
-                report.find(error.to_string());
-            }
-        }
-        keys.push((view.generation().index_key(row.key()), path));
-        leaves.push(Leaf { path, value_hash: row.value_hash() });
-    }
-    // Another key has another path, so that no key is there twice.
-    keys.sort_unstable();
-    let (keys, paths): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
-    let found = view.snapshot().get_many(Column::Index, &keys)?;
-    for (path, _) in paths.iter().zip(&found).filter(|(_, row)| row.is_none()) {
-        report.find(format!("leaf {path}: its key is not in the index"));
-    }
-    Ok(leaves)
-}
-
-/// Compares nodes as the leaves give them with their rows; returns how many of them have one.
-fn check_nodes(view: &View, nodes: &[(NodePath, NodeRow)], report: &mut Report) -> Result<u64, ReadError> {
-    let mut known = 0;
-    let mut nodes: Vec<_> = nodes.iter().map(|(path, row)| (view.generation().node_key(path), path, row)).collect();
-    nodes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    for nodes in nodes.chunks(PAGE_ROWS) {
-        let keys: Vec<Vec<u8>> = nodes.iter().map(|(key, ..)| key.clone()).collect();
-        let rows = view.snapshot().get_many(Column::Node, &keys)?;
-        for ((key, path, expected), row) in nodes.iter().zip(rows) {
-            known += row.is_some() as u64;
-            match row.map(|row| decode_node(key, &row)) {
-                Some(Ok((_, row))) if row == **expected => {}
-                Some(Ok(_)) => report.find(format!("node {path}: not what its leaves give")),
-                Some(Err(what)) => report.find(what),
-                // The root of an empty tree may be written or not.
-                None if **expected == NodeRow::EMPTY => {}
-                None => report.find(format!("node {path}: missing")),
-            }
-        }
-    }
-    Ok(known)
-}
-
-/// Names the rows of the node column that are none of the tree's: all but the root and those with two leaves below them.
-fn find_orphans(view: &View, report: &mut Report) -> Result<(), ReadError> {
-    for_each_page(view, Column::Node, |rows| {
-        for (key, _) in rows {
-            let path = match node_path(key) {
-                Ok(path) => path,
-                Err(what) => {
-                    report.find(what);
-                    continue;
-                }
-            };
-            let below = view.generation().leaf_bounds(&path, 0, 0xff);
-            if path != NodePath::ROOT && view.snapshot().range(Column::Leaf, &below, 2, usize::MAX)?.rows.len() < 2 {
-                report.find(format!("node {path}: an orphan"));
-            }
-        }
-        Ok(())
-    })
-}
-
-/// How many rows the view's generation has in a column.
-fn count(view: &View, column: Column) -> Result<u64, ReadError> {
-    let mut count = 0;
-    for_each_page(view, column, |rows| {
-        count += rows.len() as u64;
-        Ok(())
-    })?;
-    Ok(count)
-}
-
-/// Rows where format 1 has none: of another generation, or in a column that is not used yet.
-fn check_strays(view: &View, report: &mut Report) -> Result<(), ReadError> {
-    let unused = [Column::Undo, Column::UndoAt, Column::Aux].map(|column| (column, Bounds::all()));
-    let Bounds { start, end } = view.generation().all();
-    let before = Bounds { start: vec![], end: Some(start) };
-    let after = Bounds { start: end.unwrap_or_default(), end: None };
-    let tree = [Column::Leaf, Column::Big, Column::Node, Column::Index];
-    let others = tree.into_iter().flat_map(|column| [(column, before.clone()), (column, after.clone())]);
-    for (column, bounds) in unused.into_iter().chain(others) {
-        if !bounds.is_empty() && !view.snapshot().range(column, &bounds, 1, usize::MAX)?.rows.is_empty() {
-            report.find(format!("column {}: rows that belong to nothing", column.name()));
-        }
-    }
-    Ok(())
-}
-
-/// The numbers lead to headers, each the child of the one before, up to the view's own.
-fn check_chain(view: &View, report: &mut Report) -> Result<(), ReadError> {
-    let mut parent = BlockHash::ZERO;
-    let mut bounds = Bounds { start: number_key(0), end: Bounds::prefix(b"n").end };
-    let mut number = 0;
-    loop {
-        let found = view.snapshot().range(Column::Block, &bounds, PAGE_ROWS, PAGE_BYTES)?;
-        for (key, value) in &found.rows {
-            let hash = value.as_slice().try_into().map(BlockHash).unwrap_or(BlockHash::ZERO);
-            let header = view.header_row(&hash)?;
-            let fits = header.is_some_and(|header| header.number == number && header.parent_hash == parent);
-            if !fits || *key != number_key(number) {
-                report.find(format!("block {number}: its number does not lead to a child of the block before"));
-                return Ok(());
-            }
-            (parent, number) = (hash, number + 1);
-        }
-        match found.rows.last() {
-            Some((key, _)) if found.more => bounds = bounds.after(key),
-            _ => break,
-        }
-    }
-    if parent != view.header().hash {
-        report.find(format!("the numbers end at block {parent}, not at the head"));
-    }
-    Ok(())
-}
-
-/// The rows of the view's generation in one column, a page at a time.
-fn for_each_page(
-    view: &View,
-    column: Column,
-    mut page: impl FnMut(&[Row]) -> Result<(), ReadError>,
-) -> Result<(), ReadError> {
-    let mut bounds: Bounds = view.generation().all();
-    loop {
-        let found = view.snapshot().range(column, &bounds, PAGE_ROWS, PAGE_BYTES)?;
-        page(&found.rows)?;
-        match found.rows.last() {
-            Some((key, _)) if found.more => bounds = bounds.after(key),
-            _ => return Ok(()),
-        }
+        Err(error) => Err(error),
     }
 }

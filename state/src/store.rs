@@ -299,6 +299,11 @@ fn stamp(backend: &dyn Backend) -> Result<(), OpenError> {
     }
 }
 
+/// Whether the rows are of the first format, in which head, final and base are one.
+pub(crate) fn is_first_format(snapshot: &dyn Snapshot) -> Result<bool, BackendError> {
+    Ok(snapshot.get(Column::Meta, meta::FORMAT)?.is_some_and(|row| decode_format(&row) == Some(1)))
+}
+
 /// The block hash that a row of the column `meta` holds.
 fn named_hash(snapshot: &dyn Snapshot, name: &'static [u8]) -> Result<BlockHash, OpenError> {
     let row = snapshot.get(Column::Meta, name)?;
@@ -317,7 +322,7 @@ fn chunk_len(pairs: &[(KeyPath, &Pair)]) -> usize {
     pairs.iter().take(GENESIS_CHUNK_PAIRS).take_while(small).count()
 }
 
-fn genesis_content(genesis: &Genesis<'_>) -> [u8; 32] {
+pub(crate) fn genesis_content(genesis: &Genesis<'_>) -> [u8; 32] {
     let mut pairs: Vec<&Pair> = genesis.pairs.iter().collect();
     pairs.sort_unstable();
     let mut hasher = blake3::Hasher::new_derive_key(GENESIS_CONTEXT);
@@ -328,7 +333,7 @@ fn genesis_content(genesis: &Genesis<'_>) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-fn other_chain(genesis: &Genesis<'_>, found: &ChainRow) -> OpenError {
+pub(crate) fn other_chain(genesis: &Genesis<'_>, found: &ChainRow) -> OpenError {
     OpenError::OtherChain {
         expected: format!("`{}` of the given spec", genesis.id),
         found: format!("`{}` with the genesis {}", found.id, found.genesis_hash),

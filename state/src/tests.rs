@@ -2,6 +2,7 @@
 
 mod cache;
 mod forks;
+mod mending;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -456,43 +457,6 @@ fn damage_is_an_error_that_names_the_place_and_never_a_wrong_answer() {
 }
 
 #[test]
-fn a_check_names_every_row_that_is_wrong() {
-    let model: Model = (0..5_000u32).map(|i| (i.to_be_bytes().to_vec(), vec![i as u8; 3])).collect();
-    let memory = Arc::new(Memory::new());
-    drop(Running::open(memory.clone(), &model).unwrap());
-    let generation = Generation(0);
-    let nodes = memory.snapshot().unwrap().range(Column::Node, &generation.all(), usize::MAX, usize::MAX).unwrap().rows;
-    let name = |key: &[u8]| format!("node {}", rustorium_verkle::NodePath::new(&key[2..]));
-    // Of the second level: one swapped, one cut short, one gone, and one more below a leaf's slot.
-    let [swapped, cut, gone, last] = [10, 20, 30, 250].map(|at| nodes[at].0.clone());
-    let orphan = generation.node_key(&rustorium_verkle::NodePath::new(&[last[2], 1, 2, 3]));
-    let key = 7u32.to_be_bytes();
-    let mut batch = Batch::new();
-    batch.put(Column::Node, &swapped, &nodes[40].1);
-    batch.put(Column::Node, &cut, &nodes[20].1[1..]);
-    batch.delete(Column::Node, &gone);
-    batch.put(Column::Node, &orphan, &nodes[40].1);
-    batch.put(Column::Node, &[0, 9, 1], &nodes[40].1);
-    batch.delete(Column::Index, &generation.index_key(&key));
-    memory.commit(batch, Durability::Synced).unwrap();
-    let report = check(&Running::open(memory, &model).unwrap().reader.head(), &COMMITTER).unwrap();
-    assert_eq!((report.leaves, report.nodes), (5_000, nodes.len() as u64 + 1));
-    let mut findings: Vec<&str> = report.findings.iter().map(String::as_str).collect();
-    let mut expected = [
-        format!("{}: not what its leaves give", name(&swapped)),
-        format!("{}: not the canonical encoding of a point of BLS12-381's G1", name(&cut)),
-        format!("{}: missing", name(&gone)),
-        format!("{}: an orphan", name(&orphan)),
-        "a node key whose depth is not that of its path".to_owned(),
-        format!("leaf {}: its key is not in the index", rustorium_verkle::KeyPath::of(&key)),
-        "column index: 4999 rows, expected 5000".to_owned(),
-    ];
-    findings.sort_unstable();
-    expected.sort_unstable();
-    assert_eq!(findings, expected);
-}
-
-#[test]
 fn what_names_the_head_must_agree_with_the_tree() {
     let open = || {
         let memory = Arc::new(Memory::new());
@@ -550,22 +514,6 @@ fn a_damaged_row_is_forgotten_when_it_shows() {
     assert!(matches!(running.reader.head().witness(std::slice::from_ref(&key), 100), Err(ReadError::Damaged { .. })));
     write(2, &right);
     assert!(running.reader.head().witness(&[key], 100).is_ok());
-}
-
-#[test]
-fn a_check_sees_rows_that_belong_to_nothing() {
-    let strays: [(Column, &[u8]); 4] =
-        [(Column::Leaf, &[1, 2]), (Column::Node, &[7]), (Column::Undo, b"x"), (Column::Block, b"n\0\0\0\0\0\0\0\x05")];
-    for (column, key) in strays {
-        let memory = Arc::new(Memory::new());
-        let running = Running::open(memory.clone(), &example()).unwrap();
-        let mut batch = Batch::new();
-        batch.put(column, key, b"");
-        memory.commit(batch, Durability::Synced).unwrap();
-        running.apply(1, vec![]).unwrap();
-        running.handle.flush_blocking().unwrap();
-        assert!(!check(&running.reader.head(), &COMMITTER).unwrap().is_sound(), "{column:?}");
-    }
 }
 
 fn change() -> impl Strategy<Value = Change> {

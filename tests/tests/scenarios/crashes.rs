@@ -1,6 +1,6 @@
 //! Crashes: a node killed at random moments keeps every block that it acknowledged, and proves it.
 //!
-//! `RUSTORIUM_CRASHES` says how many (`make torture`: a hundred). The engine alone is crashed by `src/bin/torture`.
+//! `RUSTORIUM_CRASHES` says how many (`make torture`: hundreds).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -220,7 +220,7 @@ fn open_offline(spec: &Path, base_path: &Path) -> anyhow::Result<Reader> {
 fn is_sound(reader: &Reader, pairs: &BTreeMap<Vec<u8>, Vec<u8>>) -> anyhow::Result<()> {
     let view = reader.head();
     let report = check(&view, &Committer::new(WindowBits::SMALL))?;
-    ensure!(report.is_sound(), "{} findings: {}", report.findings_total, report.findings.join("; "));
+    ensure!(report.is_sound(), "{report}");
     ensure!(report.leaves == pairs.len() as u64, "{} leaves, {} expected", report.leaves, pairs.len());
     Ok(())
 }
