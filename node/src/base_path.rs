@@ -2,9 +2,12 @@
 //!
 //! The lock is the operating system's, on the open file `LOCK`: it ends with the process however that ends, and a file
 //! left behind means nothing. The content of `LOCK` only tells people who holds it.
+//!
+//! A repair may leave `db.copy`, which is unfinished, `db.mended`, which is to be `db`, and `db.damaged`, which was:
+//! whoever takes the lock next finishes that.
 
 use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -54,8 +57,22 @@ impl BasePath {
             .create(&path)
             .with_context(|| format!("cannot create the base path {}", path.display()))
             .or_exit(Exit::CannotCreate)?;
+        Self::locked(path, temporary)
+    }
+
+    /// Takes the lock of a directory that is there.
+    ///
+    /// # Errors
+    /// As [`BasePath::open`].
+    pub fn open_kept(path: &Path) -> anyhow::Result<Self> {
+        Self::locked(path.to_owned(), None)
+    }
+
+    fn locked(path: PathBuf, temporary: Option<TempDir>) -> anyhow::Result<Self> {
         let lock = lock(&path.join("LOCK"))?;
-        Ok(Self { path, _lock: lock, temporary })
+        let base_path = Self { path, _lock: lock, temporary };
+        base_path.finish_swap().context("cannot finish a repair of the store").or_exit(Exit::CannotCreate)?;
+        Ok(base_path)
     }
 
     /// The directory.
@@ -71,6 +88,40 @@ impl BasePath {
     /// The store's directory. Making it is the store's business.
     pub fn db(&self) -> PathBuf {
         self.path.join("db")
+    }
+
+    /// Where a repair copies the store to.
+    pub fn copy(&self) -> PathBuf {
+        self.path.join("db.copy")
+    }
+
+    /// Puts the copy, which is mended, in the place of the store.
+    ///
+    /// # Errors
+    /// [`Exit::CannotCreate`]; the next opening finishes what was begun.
+    pub fn swap_in_copy(&self) -> anyhow::Result<()> {
+        let swapped = fs::rename(self.copy(), self.path.join("db.mended")).and_then(|()| self.finish_swap());
+        swapped.context("cannot put the mended store in its place").or_exit(Exit::CannotCreate)
+    }
+
+    /// Carries on where a repair was broken off: what is called mended is whole and takes the store's place.
+    fn finish_swap(&self) -> io::Result<()> {
+        let (db, mended, damaged) = (self.db(), self.path.join("db.mended"), self.path.join("db.damaged"));
+        if mended.exists() {
+            if db.exists() {
+                if damaged.exists() {
+                    fs::remove_dir_all(&damaged)?;
+                }
+                fs::rename(&db, &damaged)?;
+            }
+            fs::rename(&mended, &db)?;
+            File::open(&self.path)?.sync_all()?;
+        }
+        // The store is in its place before anything of the damaged one goes.
+        if db.exists() && damaged.exists() {
+            fs::remove_dir_all(&damaged)?;
+        }
+        Ok(())
     }
 
     /// Whether it goes when this value does.
@@ -139,8 +190,6 @@ fn write_holder(mut file: &File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -181,6 +230,30 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         drop(base_path);
         assert!(!path.exists());
+    }
+
+    /// Whatever step of the renames was the last, the mended store is in place after the next opening.
+    #[test]
+    fn a_swap_that_was_broken_off_is_finished() {
+        for there in [&["db.copy"][..], &["db.mended", "db"], &["db.mended", "db.damaged"], &["db", "db.damaged"]] {
+            let folder = tempfile::tempdir().unwrap();
+            for name in there {
+                let path = folder.path().join(name);
+                fs::create_dir(&path).unwrap();
+                fs::write(path.join("name"), name).unwrap();
+            }
+            let base_path = BasePath::open_kept(folder.path()).unwrap();
+            if base_path.copy().exists() {
+                fs::create_dir(base_path.db()).unwrap();
+                base_path.swap_in_copy().unwrap();
+            }
+            let right = there[0];
+            assert_eq!(fs::read_to_string(base_path.db().join("name")).unwrap(), right, "{there:?}");
+            let mut left: Vec<_> =
+                fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            left.sort();
+            assert_eq!(left, ["LOCK", "db"], "{there:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 mod run;
 
+mod db;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -14,6 +16,8 @@ use rustorium_rpc::wire::{At, Hash32, parse_hex};
 use rustorium_state::KEY_BYTES_MAX;
 
 pub use self::run::{LogFormat, Run};
+
+pub use self::db::{DbCheck, DbCommand, DbStore};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -102,6 +106,12 @@ pub enum Command {
         /// Which of the two.
         #[command(subcommand)]
         command: WitnessCommand,
+    },
+    /// Look after a node's store, while the node is stopped
+    Db {
+        /// How.
+        #[command(subcommand)]
+        command: DbCommand,
     },
     /// Print the version
     Version,

@@ -2,6 +2,7 @@
 
 pub mod chain_spec;
 mod client;
+pub mod db;
 pub mod get;
 pub mod version;
 pub mod witness;

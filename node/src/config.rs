@@ -179,7 +179,7 @@ fn covers_loopback(addr: IpAddr) -> bool {
     addr == IpAddr::V4(Ipv4Addr::LOCALHOST) || addr.is_unspecified()
 }
 
-fn default_base_path(id: &str, environment: &Environment) -> anyhow::Result<PathBuf> {
+pub(crate) fn default_base_path(id: &str, environment: &Environment) -> anyhow::Result<PathBuf> {
     let folder = environment.data_folder();
     let folder = folder.ok_or_else(|| Exit::Config.error("neither HOME nor XDG_DATA_HOME is set, give --base-path"))?;
     // An id is the spec's text, and must not name a folder elsewhere.

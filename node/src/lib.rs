@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 
-use crate::cli::{ChainSpecCommand, Cli, Command, LogFormat, Verbosity, WitnessCommand};
+use crate::cli::{ChainSpecCommand, Cli, Command, DbCommand, LogFormat, Verbosity, WitnessCommand};
 use crate::config::{Config, Environment};
 use crate::exit::{Exit, OrExit};
 
@@ -55,6 +55,9 @@ fn dispatch(cli: Cli, out: &mut impl Write) -> anyhow::Result<Exit> {
         Command::Get(get) => commands::get::get(get, out)?,
         Command::Witness { command: WitnessCommand::Get(get) } => commands::witness::get(get, out)?,
         Command::Witness { command: WitnessCommand::Verify(verify) } => commands::witness::verify(&verify, out)?,
+        Command::Db { command: DbCommand::Check(check) } => commands::db::check(&check, out)?,
+        Command::Db { command: DbCommand::Stats(store) } => commands::db::stats(&store, out)?,
+        Command::Db { command: DbCommand::Compact(store) } => commands::db::compact(&store, out)?,
         Command::Version => commands::version::version(out)?,
     };
     out.flush()?;

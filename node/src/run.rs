@@ -7,7 +7,7 @@
 mod exporter;
 mod genesis;
 mod health;
-mod store;
+pub(crate) mod store;
 mod vitals;
 
 use std::io::{self, Write as _};

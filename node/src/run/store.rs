@@ -92,7 +92,7 @@ fn state(config: &Config, committer: Arc<Committer>) -> rustorium_state::Config 
 }
 
 /// The exit code is the reason's.
-fn open_error(error: OpenError) -> anyhow::Error {
+pub(crate) fn open_error(error: OpenError) -> anyhow::Error {
     let exit = match &error {
         OpenError::Newer { .. } | OpenError::Foreign | OpenError::OtherChain { .. } => Exit::Config,
         OpenError::Damaged { .. } | OpenError::Genesis { .. } => Exit::BadData,
