@@ -4,6 +4,7 @@ mod blocks;
 mod crashes;
 mod genesis;
 mod manners;
+mod mending;
 mod operators;
 
 use std::collections::BTreeMap;
