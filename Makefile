@@ -11,6 +11,9 @@ TESTED = $(CARGO_ARGS) --lib --bins --tests
 SEED ?= 20150730
 export PROPTEST_RNG_SEED ?= $(SEED)
 export RUSTORIUM_SEED ?= $(SEED)
+# How long `make torture` takes.
+SECONDS ?= 3600
+export RUSTORIUM_TORTURE_SECONDS ?= $(SECONDS)
 # Further arguments of the node, as in `make dev ARGS="--rpc-port 0 -v"`.
 ARGS ?=
 WASM = wasm32-unknown-unknown
@@ -54,10 +57,11 @@ bench: setup ## Measure this and other stores: up to 15 minutes, 10 GB of disk (
 bench-quick: setup ## The same with less of everything: up to 2 minutes
 	$(BENCH) --quick $(ARGS)
 
-torture: setup ## Kill a node at random 300 times (RUSTORIUM_CRASHES=…): ten minutes or more
+torture: setup ## Crash the state engine in every way for an hour (SECONDS=…), then the node 100 times (RUSTORIUM_CRASHES=…)
 	@echo "RUSTORIUM_SEED=$$RUSTORIUM_SEED"
 	$(CARGO) build $(TESTED)
-	RUSTORIUM_CRASHES=$${RUSTORIUM_CRASHES:-300} $(CARGO) test $(CARGO_ARGS) --test scenarios crash -- --nocapture
+	$(BIN)/torture
+	RUSTORIUM_CRASHES=$${RUSTORIUM_CRASHES:-100} $(CARGO) test $(CARGO_ARGS) --test scenarios crash -- --nocapture
 
 # Looks first, so that nothing runs when all is there.
 setup: setup-native setup-wasm

@@ -1,8 +1,8 @@
 //! What the scenarios across crates share: the import law, real data, made-up chains with a model, a daemon to drive, and
 //! power loss.
 //!
-//! The scenarios themselves are in `tests/`, the program that measures is `src/bin/bench`. Nothing here is part of the
-//! product.
+//! The scenarios themselves are in `tests/`; the program that measures is `src/bin/bench`, the one that crashes the state
+//! engine `src/bin/torture`. Nothing here is part of the product.
 #![forbid(unsafe_code)]
 
 pub mod chain;

@@ -1,6 +1,6 @@
 //! Crashes: a node killed at random moments keeps every block that it acknowledged, and proves it.
 //!
-//! `RUSTORIUM_CRASHES` says how many (`make torture`: hundreds).
+//! `RUSTORIUM_CRASHES` says how many (`make torture`: a hundred). The engine alone is crashed by `src/bin/torture`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

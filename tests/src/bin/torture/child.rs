@@ -1,0 +1,87 @@
+//! The process that is killed: it carries out the script and says each step that was acknowledged.
+//!
+//! On stdout, a line each: `open`, then `did <index> <number> <hash> <parent hash> <state root> <time or ->`, and at a fail
+//! point `dies <when> <what>`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use rustorium_state::backend::{Durability, Rocks};
+use rustorium_state::{BlockHash, Header};
+use rustorium_verkle::StateRoot;
+
+use crate::engine::{Chain, Engine, configured, rocks_config};
+use crate::mortal::{FailPoint, Mortal};
+use crate::script::Step;
+
+#[derive(clap::Args)]
+pub struct Life {
+    /// Of the chain
+    #[arg(long)]
+    pub blocks: u64,
+    /// Pairs of the genesis
+    #[arg(long)]
+    pub pairs: u32,
+    /// The step that comes first: all before were acknowledged
+    #[arg(long)]
+    pub from: u64,
+    #[arg(long)]
+    pub flush_blocks: u64,
+    #[arg(long)]
+    pub fail_point: Option<FailPoint>,
+    #[arg(long)]
+    pub place: PathBuf,
+}
+
+pub fn live(life: &Life) -> anyhow::Result<()> {
+    let chain = Chain::new(life.blocks, life.pairs);
+    let mut forks = chain.forks();
+    for index in 0..life.from {
+        let step = Step::new(chain.seed, index, &forks);
+        forks.carry_out(&step);
+    }
+    let backend = Mortal::new(Rocks::open(&life.place, &rocks_config())?, life.fail_point);
+    let engine = Engine::open(Arc::new(backend), &chain, &configured(life.flush_blocks, Durability::Synced))?;
+    println!("open");
+    for index in life.from.. {
+        let step = Step::new(chain.seed, index, &forks);
+        let Header { number, hash, parent_hash, state_root, timestamp_ms } =
+            step.send(&engine.handle).with_context(|| format!("step {index}: {step:?}"))?;
+        let time = timestamp_ms.map_or("-".to_owned(), |time| time.to_string());
+        println!("did {index} {number} {hash} {parent_hash} {state_root} {time}");
+        forks.carry_out(&step);
+    }
+    Ok(())
+}
+
+/// What the child said.
+#[derive(Debug)]
+pub enum Said {
+    Open,
+    Did { index: u64, header: Header },
+    Dies(String),
+}
+
+impl Said {
+    /// `None` for a line that was cut off.
+    pub fn parse(line: &str) -> anyhow::Result<Self> {
+        if let Some(what) = line.strip_prefix("dies ") {
+            return Ok(Self::Dies(what.to_owned()));
+        }
+        if line == "open" {
+            return Ok(Self::Open);
+        }
+        let words: Vec<&str> = line.split(' ').collect();
+        let ["did", index, number, hash, parent_hash, state_root, time] = words[..] else { bail!("`{line}`") };
+        let bytes = |text: &str| -> anyhow::Result<[u8; 32]> { Ok(const_hex::decode_to_array(text)?) };
+        let header = Header {
+            number: number.parse()?,
+            hash: BlockHash(bytes(hash)?),
+            parent_hash: BlockHash(bytes(parent_hash)?),
+            state_root: StateRoot(bytes(state_root)?),
+            timestamp_ms: if time == "-" { None } else { Some(time.parse()?) },
+        };
+        Ok(Self::Did { index: index.parse()?, header })
+    }
+}

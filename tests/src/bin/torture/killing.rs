@@ -1,0 +1,141 @@
+//! A process is killed: by the clock, and at fail points.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use rand::rngs::StdRng;
+use rand::{Rng as _, RngExt as _};
+use rustorium_state::backend::{Durability, Rocks};
+
+use crate::Round;
+use crate::child::Said;
+use crate::counts::Counts;
+use crate::engine::{Chain, Engine, config, rocks_config};
+use crate::mortal::{FailPoint, Purpose};
+use crate::verdict::Told;
+
+const PAIRS: u32 = 300;
+/// More than the store commits at once.
+const MANY_PAIRS: u32 = 20_000;
+/// A life that the clock ends lasts so long at most.
+const LIFE: Duration = Duration::from_millis(600);
+/// And one that a fail point is to end.
+const WAIT: Duration = Duration::from_secs(20);
+
+pub fn round(round: Round, place: &Path, counts: &mut Counts) -> anyhow::Result<()> {
+    let mut rng = round.rng();
+    let is_big = rng.random_bool(0.05);
+    let pairs = if is_big { MANY_PAIRS } else { PAIRS };
+    let mut told = Told::new(Chain::new(round.blocks(), pairs), true);
+    let store = place.join("store");
+    for life in 0..rng.random_range(2..if is_big { 4 } else { 10 }) {
+        let before = told.index;
+        let killed = life_of_child(&mut told, &store, life == 0, pairs, &mut rng);
+        let how = killed.with_context(|| format!("life {life} from step {before}"))?;
+        counts.one(how);
+        counts.add("steps acknowledged", told.index - before);
+        // The other times the next process has to recover by itself.
+        if rng.random_bool(0.5) {
+            let context = || format!("after life {life} from step {before}");
+            let kept = look(&mut told, &store, &mut rng).with_context(context)?;
+            counts.add("steps that a crash might have lost, and has not", kept as u64);
+        }
+    }
+    look(&mut told, &store, &mut rng).map(drop)
+}
+
+/// Opens the store here, and goes on a little.
+fn look(told: &mut Told, store: &Path, rng: &mut StdRng) -> anyhow::Result<usize> {
+    let rocks = Rocks::open(store, &rocks_config())?;
+    let engine = Engine::open(Arc::new(rocks), &told.chain, &config(rng, Durability::Synced))?;
+    let kept = told.judge(&engine.reader, rng)?;
+    told.drive(&engine, 1, rng)??;
+    if rng.random_bool(0.7) {
+        told.settle(&engine)?;
+    }
+    Ok(kept)
+}
+
+/// A process from its start to its end; how it was killed.
+fn life_of_child(
+    told: &mut Told,
+    store: &Path,
+    is_first: bool,
+    pairs: u32,
+    rng: &mut StdRng,
+) -> anyhow::Result<String> {
+    let fail_point = rng.random_bool(0.7).then(|| fail_point(is_first, rng));
+    let flush_blocks = rng.random_range(1..5u64).to_string();
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["child", "--blocks", &told.chain.seed.to_string(), "--pairs", &pairs.to_string()]);
+    command.args(["--from", &told.index.to_string(), "--flush-blocks", &flush_blocks]).arg("--place").arg(store);
+    if let Some(fail_point) = &fail_point {
+        command.args(["--fail-point", &fail_point.to_string()]);
+    }
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let lines = lines(&mut child)?;
+    let life = if fail_point.is_some() { WAIT } else { LIFE.mul_f64(rng.random()) };
+    // A life by the clock begins at the start, in which recovery is, or when it has opened.
+    let mut deadline = (fail_point.is_some() || rng.random_bool(0.3)).then(|| Instant::now() + life);
+    let mut how = None;
+    loop {
+        let left = deadline.map_or(WAIT, |deadline| deadline.saturating_duration_since(Instant::now()));
+        match lines.recv_timeout(left) {
+            Ok(line) => match Said::parse(&line).with_context(|| format!("a child said `{line}`"))? {
+                Said::Open => drop(deadline.get_or_insert(Instant::now() + life)),
+                Said::Did { index, header } => {
+                    told.begin();
+                    ensure!(index == told.index, "step {index} was done, and {} was due", told.index);
+                    told.acknowledge(&header)?;
+                }
+                Said::Dies(at) => how = Some(format!("killed {at}")),
+            },
+            Err(RecvTimeoutError::Timeout) => child.kill()?,
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    let status = child.wait()?;
+    ensure!(status.signal() == Some(9), "a child ended with {status}");
+    told.begin();
+    match (how, deadline) {
+        (Some(how), _) => Ok(how),
+        (None, None) => bail!("not open after {WAIT:?}"),
+        (None, Some(_)) => Ok("killed by the clock".to_owned()),
+    }
+}
+
+fn fail_point(is_first: bool, rng: &mut StdRng) -> FailPoint {
+    let some = match is_first {
+        true => &[Purpose::Stamp, Purpose::Slice, Purpose::Genesis, Purpose::Apply][..],
+        false => &[Purpose::Slice, Purpose::Apply, Purpose::Decide, Purpose::Base, Purpose::Rollback][..],
+    };
+    let purpose = some[rng.next_u32() as usize % some.len()];
+    let nth = match purpose {
+        Purpose::Stamp | Purpose::Genesis | Purpose::Switch => 1,
+        Purpose::Slice | Purpose::Rollback => rng.random_range(1..4),
+        Purpose::Decide | Purpose::Base => rng.random_range(1..8),
+        Purpose::Apply => rng.random_range(1..40),
+    };
+    FailPoint { purpose, nth, is_after: rng.random() }
+}
+
+fn lines(child: &mut Child) -> anyhow::Result<Receiver<String>> {
+    let mut stdout = BufReader::new(child.stdout.take().context("stdout")?);
+    let (sender, lines) = channel();
+    // Ends with the process.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        // A line that was cut off says nothing.
+        while stdout.read_line(&mut line).is_ok() && line.ends_with('\n') {
+            let _ = sender.send(line.trim_end().to_owned());
+            line.clear();
+        }
+    });
+    Ok(lines)
+}
