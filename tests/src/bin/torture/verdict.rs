@@ -182,7 +182,7 @@ fn reads(view: &View, pairs: &Pairs) -> anyhow::Result<()> {
 
 fn is_sound(view: &View) -> anyhow::Result<()> {
     let report = check(view, &COMMITTER)?;
-    ensure!(report.is_sound(), "{} findings: {}", report.findings_total, report.findings.join("; "));
+    ensure!(report.is_sound(), "{report}");
     Ok(())
 }
 
