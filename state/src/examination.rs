@@ -29,6 +29,8 @@ pub(crate) use standing::{Known, Standing};
 
 /// Keys that a deep check proves by a witness.
 const WITNESS_KEYS: usize = 256;
+/// Leaves by which all of them are estimated.
+const LEAVES_SAMPLED: usize = 4096;
 /// Bytes of nodes kept in memory while they are proved.
 const CACHE_BYTES: u64 = 16 << 20;
 
@@ -56,6 +58,8 @@ pub struct Summary {
     pub journal_blocks: u64,
     /// Bytes of the journal.
     pub journal_bytes: u64,
+    /// Leaves in the columns: counted where there are few, else estimated to some per cent.
+    pub leaves: u64,
 }
 
 /// What came of looking at a store.
@@ -86,10 +90,11 @@ impl Examination {
 
     /// Where the store stands.
     pub fn summary(&self) -> Result<Summary, ReadError> {
-        let Standing { generation, base, finalized, head, journal_rows, .. } =
-            Standing::read(&*self.backend.snapshot()?)?;
+        let snapshot = self.backend.snapshot()?;
+        let Standing { generation, base, finalized, head, journal_rows, .. } = Standing::read(&*snapshot)?;
+        let leaves = estimate_leaves(&*snapshot, generation)?;
         let (journal_blocks, journal_bytes) = journal_rows;
-        Ok(Summary { generation: generation.0, base, finalized, head, journal_blocks, journal_bytes })
+        Ok(Summary { generation: generation.0, base, finalized, head, journal_blocks, journal_bytes, leaves })
     }
 
     /// Checks everything, and changes nothing. `seed` draws weights and keys: it must not be foreseen.
@@ -242,6 +247,15 @@ fn check_chain(
             Ok(None)
         }
     }
+}
+
+/// Paths are hashes, so the first leaves tell how close all of them lie: `n` of them reach `n / leaves` into the column.
+fn estimate_leaves(snapshot: &dyn Snapshot, generation: Generation) -> Result<u64, ReadError> {
+    let found = snapshot.range(Column::Leaf, &generation.all(), LEAVES_SAMPLED, usize::MAX)?;
+    let sampled = found.rows.len() as u64;
+    let Some((last, _)) = found.rows.last().filter(|_| found.more) else { return Ok(sampled) };
+    let reach = last.get(1..9).and_then(|bytes| bytes.try_into().ok()).map_or(u64::MAX, u64::from_be_bytes);
+    Ok((u128::from(sampled) * (1 << 64) / u128::from(reach.max(1))) as u64)
 }
 
 fn is_empty(snapshot: &dyn Snapshot) -> Result<bool, ReadError> {

@@ -26,8 +26,8 @@ use crate::exit::{Exit, OrExit as _};
 use crate::run::store::open_error;
 use crate::spec_file;
 
-/// Stores of more leaves are worth larger tables of the commitment.
-const LEAVES_MANY: u64 = 100_000;
+/// Stores with more bytes of leaves are worth larger tables of the commitment.
+const LEAF_BYTES_MANY: u64 = 256 << 20;
 
 /// Checks a store, and mends it if asked to; [`Exit::BadData`] when something is wrong in the end.
 pub fn check(check: &DbCheck, out: &mut impl Write) -> anyhow::Result<Exit> {
@@ -128,8 +128,8 @@ impl Store {
     }
 
     fn examine_backend(&self, backend: Arc<Rocks>) -> anyhow::Result<Examination> {
-        let bits = match backend.stats().column(Column::Leaf).rows {
-            0..LEAVES_MANY => WindowBits::SMALL,
+        let bits = match backend.stats().column(Column::Leaf).disk_bytes {
+            0..LEAF_BYTES_MANY => WindowBits::SMALL,
             _ => WindowBits::DEFAULT,
         };
         let path = backend.path().to_path_buf();

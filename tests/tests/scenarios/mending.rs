@@ -196,6 +196,7 @@ fn who_asks_wrongly_is_told() -> anyhow::Result<()> {
     assert!(told.contains("bytes a key") && told.contains(&format!("block {BLOCKS} ")), "{told}");
     let stats: Value = serde_json::from_str(&store.db_to(0, &["stats", "--json"])?)?;
     assert_eq!((&stats["head"]["number"], &stats["journalBlocks"]), (&BLOCKS.into(), &BLOCKS.into()));
+    assert_eq!(stats["keys"], PAIRS);
     assert_eq!(stats["head"]["stateRoot"], store.model.state_root().to_string());
 
     let spec = store.spec.to_str().context("text")?;

@@ -65,21 +65,20 @@ pub(super) fn tell_stats(
     json: bool,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let rows = |column| stats.column(column).rows;
     let bytes = |column| stats.column(column).disk_bytes + stats.column(column).memory_bytes;
     let leaves = bytes(Column::Leaf) + bytes(Column::Big);
     let tree = leaves + bytes(Column::Node) + bytes(Column::Index);
-    let of_key = tree as f64 / rows(Column::Leaf).max(1) as f64;
+    let of_key = tree as f64 / summary.leaves.max(1) as f64;
     let nodes_part = bytes(Column::Node) as f64 / leaves.max(1) as f64;
-    let Summary { generation, base, finalized, head, journal_blocks, journal_bytes } = summary;
+    let Summary { generation, base, finalized, head, journal_blocks, journal_bytes, leaves: keys } = summary;
     if json {
         let columns = Column::ALL.map(|column| {
             let of = stats.column(column);
-            let (rows, disk, memory, files) = (of.rows, of.disk_bytes, of.memory_bytes, of.files);
-            json!({ "column": column.name(), "rows": rows, "diskBytes": disk, "memoryBytes": memory, "files": files })
+            let (disk, memory, files) = (of.disk_bytes, of.memory_bytes, of.files);
+            json!({ "column": column.name(), "diskBytes": disk, "memoryBytes": memory, "files": files })
         });
         let told = json!({
-            "store": store, "generation": generation,
+            "store": store, "generation": generation, "keys": keys,
             "base": of_header(base), "finalized": of_header(finalized), "head": of_header(head),
             "journalBlocks": journal_blocks, "journalBytes": journal_bytes,
             "columns": columns, "logBytes": stats.log_bytes, "diskBytes": stats.disk_bytes(),
@@ -93,14 +92,15 @@ pub(super) fn tell_stats(
         writeln!(out, "{name:<13} {}", block(header))?;
     }
     writeln!(out, "journal       {journal_blocks} blocks, {}", size(*journal_bytes))?;
-    writeln!(out, "\n{:<8} {:>12} {:>12} {:>12} {:>6}", "column", "rows, about", "on disk", "in memory", "files")?;
+    writeln!(out, "keys, about   {keys}")?;
+    writeln!(out, "\n{:<8} {:>12} {:>12} {:>6}", "column", "on disk", "in memory", "files")?;
     for column in Column::ALL {
         let of = stats.column(column);
         let (disk, memory) = (size(of.disk_bytes), size(of.memory_bytes));
-        writeln!(out, "{:<8} {:>12} {disk:>12} {memory:>12} {:>6}", column.name(), of.rows, of.files)?;
+        writeln!(out, "{:<8} {disk:>12} {memory:>12} {:>6}", column.name(), of.files)?;
     }
-    writeln!(out, "{:<8} {:>12} {:>12}", "log", "", size(stats.log_bytes))?;
-    writeln!(out, "{:<8} {:>12} {:>12}", "all", "", size(stats.disk_bytes()))?;
+    writeln!(out, "{:<8} {:>12}", "log", size(stats.log_bytes))?;
+    writeln!(out, "{:<8} {:>12}", "all", size(stats.disk_bytes()))?;
     writeln!(out, "\nbytes a key             {of_key:.1} (leaf, big, node and index)")?;
     writeln!(out, "node ÷ (leaf + big)     {nodes_part:.3}")
 }
