@@ -6,7 +6,7 @@
 CARGO ?= cargo
 CARGO_ARGS = --release --workspace
 # What `cargo test` builds, the programs among it: with the same features, so that nothing is built twice.
-TESTED = $(CARGO_ARGS) --lib --bins --tests
+TESTED = $(CARGO_ARGS) --lib --bins --tests --examples
 # Randomised tests repeat themselves from these; `make test SEED=7` tries other cases.
 SEED ?= 20150730
 export PROPTEST_RNG_SEED ?= $(SEED)

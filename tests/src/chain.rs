@@ -38,10 +38,25 @@ pub fn rng(seed: u64, part: &str, number: u64) -> StdRng {
 
 /// Writes a spec with these pairs in its genesis to `<folder>/<id>.json`.
 pub fn write_spec(folder: &Path, id: &str, pairs: &BTreeMap<Vec<u8>, Vec<u8>>) -> anyhow::Result<PathBuf> {
+    write_spec_as(folder, id, pairs, "instant")
+}
+
+/// The same for a chain whose blocks are final when its engine says so.
+pub fn write_engine_spec(folder: &Path, id: &str, pairs: &BTreeMap<Vec<u8>, Vec<u8>>) -> anyhow::Result<PathBuf> {
+    write_spec_as(folder, id, pairs, "engine")
+}
+
+fn write_spec_as(
+    folder: &Path,
+    id: &str,
+    pairs: &BTreeMap<Vec<u8>, Vec<u8>>,
+    finality: &str,
+) -> anyhow::Result<PathBuf> {
     let hex = const_hex::encode_prefixed::<&[u8]>;
     let top: serde_json::Map<String, _> = pairs.iter().map(|(key, value)| (hex(key), hex(value).into())).collect();
     let genesis = json!({ "raw": { "top": top, "childrenDefault": {} } });
-    let spec = json!({ "name": format!("Made-up {id}"), "id": id, "chainType": "Live", "genesis": genesis });
+    let (name, rules) = (format!("Made-up {id}"), json!({ "finality": finality }));
+    let spec = json!({ "name": name, "id": id, "chainType": "Live", "genesis": genesis, "rustorium": rules });
     let path = folder.join(format!("{id}.json"));
     fs::write(&path, serde_json::to_vec(&spec)?)?;
     Ok(path)
@@ -101,7 +116,7 @@ fn bytes(rng: &mut StdRng, lengths: std::ops::Range<usize>) -> Vec<u8> {
 }
 
 /// The state as maps in memory: what a node must agree with.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Model {
     pairs: BTreeMap<Vec<u8>, Vec<u8>>,
     nodes: Nodes,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use jsonrpsee::core::ClientError;
 use jsonrpsee::http_client::HttpClient;
-use rustorium_rpc::wire::{Hash32, Head, NewBlock};
+use rustorium_rpc::wire::{Forkchoice, Hash32, Head, NewBlock, Status};
 use rustorium_rpc::{ChainApiClient as _, EngineApiClient as _, Secret, client};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -131,6 +131,11 @@ impl Daemon {
         self.child().id()
     }
 
+    /// The file with the secret of the privileged listener.
+    pub fn jwt(&self) -> &Path {
+        &self.jwt
+    }
+
     /// The secret of the privileged listener.
     pub fn secret(&self) -> anyhow::Result<Secret> {
         Ok(Secret::load(&self.jwt)?)
@@ -152,9 +157,7 @@ impl Daemon {
 
     /// The hash of block 0.
     pub fn genesis_hash(&self) -> anyhow::Result<Hash32> {
-        let secret = self.secret()?;
-        let status = self.runtime.block_on(async { client::engine(&self.engine, secret)?.status().await });
-        Ok(status?.genesis_hash)
+        Ok(self.status()?.genesis_hash)
     }
 
     /// Applies a block; the new state root.
@@ -179,6 +182,30 @@ impl Daemon {
             }
             Ok(())
         }))
+    }
+
+    /// Makes a block final.
+    pub fn finalize(&self, hash: Hash32) -> anyhow::Result<Result<Head, ClientError>> {
+        let secret = self.secret()?;
+        Ok(self.runtime.block_on(async { client::engine(&self.engine, secret)?.finalize_block(hash).await }))
+    }
+
+    /// Makes a block the head, and perhaps one final.
+    pub fn choose(&self, head: Hash32, finalized: Option<Hash32>) -> anyhow::Result<Result<Status, ClientError>> {
+        let (secret, choice) = (self.secret()?, Forkchoice { head, finalized });
+        Ok(self.runtime.block_on(async { client::engine(&self.engine, secret)?.forkchoice(choice).await }))
+    }
+
+    /// Drops what is above a block.
+    pub fn rollback(&self, hash: Hash32) -> anyhow::Result<Result<Head, ClientError>> {
+        let secret = self.secret()?;
+        Ok(self.runtime.block_on(async { client::engine(&self.engine, secret)?.rollback(hash).await }))
+    }
+
+    /// Where the chain stands.
+    pub fn status(&self) -> anyhow::Result<Status> {
+        let secret = self.secret()?;
+        Ok(self.runtime.block_on(async { client::engine(&self.engine, secret)?.status().await })?)
     }
 
     /// Sends a signal, `TERM` or `INT`, and waits for the end.

@@ -14,9 +14,18 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// The program's file, which lies beside the tests' folder.
 pub fn path() -> anyhow::Result<PathBuf> {
+    beside("rustorium")
+}
+
+/// The file of an example.
+pub fn example(name: &str) -> anyhow::Result<PathBuf> {
+    beside(&format!("examples/{name}"))
+}
+
+fn beside(name: &str) -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
     let folder = test.ancestors().find(|folder| folder.file_name().is_some_and(|name| name == "release"));
-    let path = folder.context("tests run with --release alone: use `make test`")?.join("rustorium");
+    let path = folder.context("tests run with --release alone: use `make test`")?.join(name);
     ensure!(path.exists(), "{} is missing: run `make test`, which builds it first", path.display());
     Ok(path)
 }
@@ -33,11 +42,16 @@ pub fn command(arguments: &[&str]) -> anyhow::Result<Command> {
 
 /// Runs the program to its end.
 pub fn run(arguments: &[&str]) -> anyhow::Result<Output> {
-    let mut child = command(arguments)?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    output(command(arguments)?).with_context(|| format!("rustorium {}", arguments.join(" ")))
+}
+
+/// Runs a command to its end, which must come.
+pub fn output(mut command: Command) -> anyhow::Result<Output> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (mut stdout, mut stderr) = (child.stdout.take().context("stdout")?, child.stderr.take().context("stderr")?);
     let out = thread::spawn(move || read(&mut stdout));
     let err = thread::spawn(move || read(&mut stderr));
-    let status = wait(&mut child, COMMAND_TIMEOUT).with_context(|| format!("rustorium {}", arguments.join(" ")));
+    let status = wait(&mut child, COMMAND_TIMEOUT);
     if status.is_err() {
         let _ = child.kill();
     }

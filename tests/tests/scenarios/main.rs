@@ -2,6 +2,8 @@
 
 mod blocks;
 mod crashes;
+mod engine;
+mod forks;
 mod genesis;
 mod manners;
 mod mending;

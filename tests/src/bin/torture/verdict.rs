@@ -68,7 +68,8 @@ impl Told {
     /// Sends steps; stops at the first that fails, which is not acknowledged.
     pub fn drive(&mut self, engine: &Engine, steps: u64, rng: &mut StdRng) -> anyhow::Result<Result<(), ApplyError>> {
         for _ in 0..steps {
-            if rng.random_bool(0.05) {
+            // A step that a crash broke off may be done already.
+            if self.under_way.is_none() && rng.random_bool(0.05) {
                 self.tease(engine, rng)?;
             }
             match self.begin().send(&engine.handle) {
