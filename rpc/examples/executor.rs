@@ -4,7 +4,8 @@
 //! Run it against a node whose chain spec says `"finality": "engine"`:
 //!
 //! ```text
-//! cargo run --release -p rustorium-rpc --example executor -- demo-data/engine.jwt [RPC-URL ENGINE-URL]
+//! cargo build --release --workspace --example executor
+//! target/release/examples/executor <base path>/engine.jwt [RPC-URL ENGINE-URL]
 //! ```
 
 use std::error::Error;
