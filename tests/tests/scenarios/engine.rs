@@ -30,8 +30,7 @@ struct Made {
 impl Made {
     fn new(name: u8, parent: (u64, Hash32), before: &Model, changes: &[(&str, Option<&str>)]) -> Self {
         let bytes = |text: &str| text.as_bytes().to_vec();
-        let changes: Vec<Change> =
-            changes.iter().map(|(key, value)| (bytes(key), value.map(bytes))).collect();
+        let changes: Vec<Change> = changes.iter().map(|(key, value)| (bytes(key), value.map(bytes))).collect();
         let mut model = before.clone();
         let root = Hash32(model.apply(changes.clone()).0);
         let hex = |(key, value): Change| -> KeyValue { (HexBytes(key), value.map(HexBytes)) };
