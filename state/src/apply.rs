@@ -1,10 +1,13 @@
 //! Applying a block: from a view of its parent and its changes to the new root and everything that changes. Nothing is
 //! written here.
 
+use std::time::{Duration, Instant};
+
 use rustorium_verkle::{Committer, Delta, StateRoot};
 
 use crate::block::{Block, CHANGE_BYTES_MAX, CHANGES_MAX, Change, Changes, Header, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::error::{ApplyError, ReadError};
+use crate::meters::Phases;
 use crate::view::View;
 
 /// A block carried out in memory.
@@ -14,6 +17,8 @@ pub(crate) struct Applied {
     pub(crate) content: [u8; 32],
     pub(crate) changes: Changes,
     pub(crate) delta: Delta,
+    /// How long it took: what was read, and what was computed.
+    pub(crate) phases: Phases,
 }
 
 /// Refuses changes that no block may hold.
@@ -44,24 +49,28 @@ pub(crate) fn check_size(key: &[u8], value: Option<&[u8]>) -> Result<(), ApplyEr
 /// Carries out a block on its parent's state. That the block fits its parent is the writer's to know.
 pub(crate) fn apply(parent: &View, block: Block, committer: &Committer) -> Result<Applied, ApplyError> {
     let Block { number, hash, parent_hash, timestamp_ms, state_root: expected, changes } = block;
+    let started = Instant::now();
     let changes = Changes::new(changes);
-    let delta = change(parent, &changes, committer)?;
+    let (delta, read) = change(parent, &changes, committer)?;
     let got = delta.state_root();
     if let Some(expected) = expected.filter(|expected| *expected != got) {
         return Err(ApplyError::RootMismatch { expected, got });
     }
     let content = changes.content(number, &parent_hash, timestamp_ms);
     let header = Header { number, hash, parent_hash, state_root: got, timestamp_ms };
-    Ok(Applied { header, content, changes, delta })
+    let phases = Phases { read, compute: started.elapsed() - read, ..Phases::default() };
+    Ok(Applied { header, content, changes, delta, phases })
 }
 
-/// What these changes do to the tree of a view.
-pub(crate) fn change(view: &View, changes: &Changes, committer: &Committer) -> Result<Delta, ReadError> {
+/// What these changes do to the tree of a view, and how long it took to read what they meet.
+fn change(view: &View, changes: &Changes, committer: &Committer) -> Result<(Delta, Duration), ReadError> {
+    let started = Instant::now();
     let subtree = view.walk().update(changes.to_tree())?;
+    let read = started.elapsed();
     // Differences are right only on the rows that the root was made of; this much of it can be seen for one hash.
     if StateRoot::of(&subtree.root()) != view.header().state_root {
         let what = format!("the root node is not that of state root {}", view.header().state_root);
         return Err(ReadError::damaged(what));
     }
-    Ok(subtree.apply(committer))
+    Ok((subtree.apply(committer), read))
 }

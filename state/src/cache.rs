@@ -1,7 +1,7 @@
-//! What is kept in memory so that the disk is not asked again: whole nodes, and witnesses.
+//! What is kept in memory so that the disk is not asked again: whole nodes, values, and witnesses.
 //!
-//! A node is kept under its path and commitment, a witness under the state root and the claims that it proves. So what is
-//! found is right for every block in which the node looks so, forks share it, and nothing is ever stale: versions that no
+//! A node is kept under its path and commitment, a value under its leaf's path and its hash, a witness under the state
+//! root and the claims that it proves. So what is found is right for every block in which the node looks so, forks share it, and nothing is ever stale: versions that no
 //! block needs any more are dropped when their successors are final, or age out. Shared by all threads; bounded in bytes.
 //!
 //! What went in is trusted. A damaged row makes a wrong entry; whoever finds that out calls [`Cache::clear`].
@@ -12,26 +12,32 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use metrics::{Counter, Gauge};
 use quick_cache::{Weighter, sync};
 use rustorium_verkle::tree::WholeNode;
-use rustorium_verkle::{Claim, NodePath, Point, StateRoot};
+use rustorium_verkle::{Claim, Leaf, NodePath, Point, StateRoot};
 
 use crate::metrics::{CACHE_BYTES, CACHE_HITS, CACHE_MISSES};
 
-/// The share of the memory that witnesses take: one part in so many.
+/// The shares of the memory that witnesses and values take: one part in so many.
 const WITNESS_SHARE: u64 = 16;
+const VALUE_SHARE: u64 = 8;
+/// Larger values are not kept.
+const VALUE_BYTES_MAX: usize = 4096;
 /// What an entry takes beside its bytes, about: its place in the table and what the allocator adds.
 const ENTRY_BYTES: u64 = 128;
-/// Bytes of a node and of a witness as they are expected; the tables are laid out for it.
+/// Bytes of each as they are expected; the tables are laid out for it.
 const NODE_BYTES: u64 = 1536;
 const WITNESS_BYTES: u64 = 1024;
+const VALUE_BYTES: u64 = ENTRY_BYTES + 128;
 /// A table's bytes are added up once in so many insertions: it asks all of its parts.
 const INSERTIONS_A_MEASURE: u64 = 64;
 
-/// Nodes and witnesses; bounded in bytes.
+/// Nodes, values and witnesses; bounded in bytes.
 pub(crate) struct Cache {
     /// By the commitment's fingerprint: what is found is compared with what was asked for.
     nodes: sync::Cache<u64, Arc<WholeNode>, Bytes>,
+    values: sync::Cache<Leaf, Arc<[u8]>, Bytes>,
     witnesses: sync::Cache<WitnessId, Arc<[u8]>, Bytes>,
     node_meter: Meter,
+    value_meter: Meter,
     witness_meter: Meter,
 }
 
@@ -57,13 +63,15 @@ impl WitnessId {
 impl Cache {
     /// A cache of at most about `bytes_max` bytes.
     pub(crate) fn new(bytes_max: u64) -> Self {
-        let witnesses_max = bytes_max / WITNESS_SHARE;
-        let nodes_max = bytes_max - witnesses_max;
+        let (witnesses_max, values_max) = (bytes_max / WITNESS_SHARE, bytes_max / VALUE_SHARE);
+        let nodes_max = bytes_max - witnesses_max - values_max;
         let entries = |bytes_max: u64, each: u64| (bytes_max / each).max(16) as usize;
         Self {
             nodes: sync::Cache::with_weighter(entries(nodes_max, NODE_BYTES), nodes_max, Bytes),
+            values: sync::Cache::with_weighter(entries(values_max, VALUE_BYTES), values_max, Bytes),
             witnesses: sync::Cache::with_weighter(entries(witnesses_max, WITNESS_BYTES), witnesses_max, Bytes),
             node_meter: Meter::new("nodes"),
+            value_meter: Meter::new("values"),
             witness_meter: Meter::new("witnesses"),
         }
     }
@@ -88,6 +96,21 @@ impl Cache {
         }
     }
 
+    /// The value of this leaf.
+    pub(crate) fn value(&self, leaf: &Leaf) -> Option<Arc<[u8]>> {
+        let found = self.values.get(leaf);
+        self.value_meter.note_lookup(found.is_some());
+        found
+    }
+
+    /// Keeps the value of a leaf, unless it is a large one.
+    pub(crate) fn insert_value(&self, leaf: Leaf, value: &[u8]) {
+        if value.len() <= VALUE_BYTES_MAX {
+            self.values.insert(leaf, value.into());
+            self.value_meter.note_insertion(|| self.values.weight());
+        }
+    }
+
     pub(crate) fn witness(&self, id: &WitnessId) -> Option<Arc<[u8]>> {
         let found = self.witnesses.get(id);
         self.witness_meter.note_lookup(found.is_some());
@@ -102,19 +125,19 @@ impl Cache {
     /// Bytes of memory that are taken, about.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
-        self.nodes.weight() + self.witnesses.weight()
+        self.nodes.weight() + self.values.weight() + self.witnesses.weight()
     }
 
     /// Forgets everything: something of it has turned out to be wrong.
     pub(crate) fn clear(&self) {
         self.nodes.clear();
+        self.values.clear();
         self.witnesses.clear();
-        self.node_meter.bytes.set(0.0);
-        self.witness_meter.bytes.set(0.0);
+        [&self.node_meter, &self.value_meter, &self.witness_meter].iter().for_each(|meter| meter.bytes.set(0.0));
     }
 }
 
-/// What operators see of one of the two tables.
+/// What operators see of one of the tables.
 struct Meter {
     hits: Counter,
     misses: Counter,
@@ -149,6 +172,12 @@ struct Bytes;
 impl Weighter<u64, Arc<WholeNode>> for Bytes {
     fn weight(&self, _: &u64, node: &Arc<WholeNode>) -> u64 {
         node.bytes() as u64 + ENTRY_BYTES
+    }
+}
+
+impl Weighter<Leaf, Arc<[u8]>> for Bytes {
+    fn weight(&self, _: &Leaf, value: &Arc<[u8]>) -> u64 {
+        value.len() as u64 + ENTRY_BYTES
     }
 }
 

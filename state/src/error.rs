@@ -243,6 +243,31 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
+    /// The variant's name: what metrics call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::UnknownParent { .. } => "UnknownParent",
+            Self::UnknownBlock { .. } => "UnknownBlock",
+            Self::NotAChild { .. } => "NotAChild",
+            Self::Conflicting { .. } => "Conflicting",
+            Self::RootMismatch { .. } => "RootMismatch",
+            Self::NotAhead { .. } => "NotAhead",
+            Self::KeyTooLong { .. } => "KeyTooLong",
+            Self::ValueTooLarge { .. } => "ValueTooLarge",
+            Self::TooManyChanges { .. } => "TooManyChanges",
+            Self::BlockTooLarge { .. } => "BlockTooLarge",
+            Self::TooManyUnfinalised { .. } => "TooManyUnfinalised",
+            Self::Pruned { .. } => "Pruned",
+            Self::ZeroHash => "ZeroHash",
+            Self::Busy { .. } => "Busy",
+            Self::DiskFull { .. } => "DiskFull",
+            Self::Poisoned { .. } => "Poisoned",
+            Self::Closed => "Closed",
+            Self::Damaged { .. } => "Damaged",
+            Self::Backend(_) => "Backend",
+        }
+    }
+
     /// Whether the store is to blame, and not whoever asked.
     pub fn is_ours(&self) -> bool {
         matches!(self, Self::DiskFull { .. } | Self::Poisoned { .. } | Self::Damaged { .. } | Self::Backend(_))

@@ -2,7 +2,7 @@
 
 use parity_scale_codec::Encode;
 use rustorium_verkle::tree::{LeafDelta, NodeDelta};
-use rustorium_verkle::{Delta, ValueHash};
+use rustorium_verkle::{Delta, NodeRow, ValueHash};
 
 use crate::apply::Applied;
 use crate::backend::{Batch, Column};
@@ -11,7 +11,10 @@ use crate::schema::{Generation, HeaderRow, LeafRow, header_key, meta, number_key
 
 /// The rows that put an applied block into the columns.
 pub(crate) fn rows(generation: Generation, applied: &Applied) -> Batch {
-    let mut batch = Batch::new();
+    // A leaf's row and its key's in the listing, a node's row.
+    let (leaves, nodes) = (applied.delta.leaves.len(), applied.delta.nodes.len());
+    let bytes = 2 * applied.changes.bytes() as usize + 64 * leaves + (NodeRow::BYTES + 8) * nodes;
+    let mut batch = Batch::with_capacity(2 * leaves + nodes + 8, bytes + 512);
     put_tree(&mut batch, generation, &applied.changes, &applied.delta);
     put_header(&mut batch, &applied.header, applied.content);
     batch

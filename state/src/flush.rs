@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, Scope};
+use std::time::Instant;
 
 use rustorium_verkle::NodePath;
 
@@ -17,6 +18,7 @@ use crate::block::BlockHash;
 use crate::forks::Settled;
 use crate::journal;
 use crate::layer::Run;
+use crate::meters::Flushing;
 use crate::schema::{Generation, meta};
 
 /// Rows and bytes of a slice; a single row may have more.
@@ -35,11 +37,14 @@ pub(crate) struct Flushed {
     pub(crate) number: u64,
     pub(crate) hash: BlockHash,
     pub(crate) snapshot: Arc<dyn Snapshot>,
+    pub(crate) took: Flushing,
 }
 
 impl Flush {
     /// Writes it all.
     fn write(&self, backend: &dyn Backend) -> Result<Flushed, BackendError> {
+        let started = Instant::now();
+        let (mut rows, mut bytes) = (0, 0);
         let root = self.generation.node_key(&NodePath::ROOT);
         let (mut slice, mut last) = (Batch::new(), Batch::new());
         for column in Column::ALL {
@@ -49,6 +54,8 @@ impl Flush {
                     Some(value) => batch.put(column, key, value),
                     None => batch.delete(column, key),
                 }
+                rows += 1;
+                bytes += (key.len() + value.map_or(0, <[u8]>::len)) as u64;
                 if slice.len() >= SLICE_ROWS || slice.bytes() >= SLICE_BYTES {
                     commit_patiently(backend, std::mem::take(&mut slice), Durability::Buffered)?;
                 }
@@ -61,7 +68,9 @@ impl Flush {
             slice.delete(Column::Fork, &journal::key(block.number, &block.hash));
         }
         commit_patiently(backend, slice, Durability::Synced)?;
-        Ok(Flushed { number: newest.number, hash: newest.hash, snapshot: backend.snapshot()? })
+        let snapshot = backend.snapshot()?;
+        let took = Flushing { time: started.elapsed(), rows, bytes };
+        Ok(Flushed { number: newest.number, hash: newest.hash, snapshot, took })
     }
 }
 

@@ -4,6 +4,7 @@ use async_channel::{Receiver, Sender, TrySendError};
 
 use crate::block::{Block, BlockHash, Change, Header};
 use crate::error::ApplyError;
+use crate::metrics::BUSY;
 
 /// When a caller should try again, in milliseconds, after [`ApplyError::Busy`].
 const RETRY_MS: u64 = 100;
@@ -117,7 +118,10 @@ impl Handle {
         let (answer, receiver) = async_channel::bounded(1);
         match self.messages.try_send(Message::Command(task, answer)) {
             Ok(()) => Ok(receiver),
-            Err(TrySendError::Full(_)) => Err(ApplyError::Busy { retry_ms: RETRY_MS }),
+            Err(TrySendError::Full(_)) => {
+                metrics::counter!(BUSY, "queue" => "writer").increment(1);
+                Err(ApplyError::Busy { retry_ms: RETRY_MS })
+            }
             Err(TrySendError::Closed(_)) => Err(ApplyError::Closed),
         }
     }

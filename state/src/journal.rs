@@ -42,8 +42,16 @@ pub(crate) fn key(number: u64, hash: &BlockHash) -> [u8; 40] {
     key
 }
 
+/// The batch that puts a block into the journal.
+pub(crate) fn entry(header: &HeaderRow, hash: &BlockHash, change_bytes: u64, rows: &Batch) -> Batch {
+    let value = encode(header, change_bytes, rows);
+    let mut batch = Batch::with_capacity(4, value.len() + 256);
+    batch.put(Column::Fork, &key(header.number, hash), &value);
+    batch
+}
+
 /// The value of a block's journal row.
-pub(crate) fn encode(header: &HeaderRow, change_bytes: u64, rows: &Batch) -> Vec<u8> {
+fn encode(header: &HeaderRow, change_bytes: u64, rows: &Batch) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(rows.bytes() + 8 * rows.len() + 256);
     (header, change_bytes, rows.len() as u32).encode_to(&mut bytes);
     for op in rows.ops() {

@@ -47,6 +47,7 @@ mod forks;
 mod handle;
 mod journal;
 mod layer;
+mod meters;
 pub mod metrics;
 mod reader;
 mod repair;

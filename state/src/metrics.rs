@@ -66,11 +66,11 @@ metrics! {
     /// Witnesses not made. Label `reason`: the name of the error.
     counter WITNESSES_REFUSED = "rustorium_witnesses_refused_total", Count;
 
-    /// What was looked up in memory and found. Label `cache`: `nodes` or `witnesses`.
+    /// What was looked up in memory and found. Label `cache`: `nodes`, `values` or `witnesses`.
     counter CACHE_HITS = "rustorium_cache_hits_total", Count;
-    /// What was looked up in memory and not found. Label `cache`: `nodes` or `witnesses`.
+    /// What was looked up in memory and not found. Label `cache`: `nodes`, `values` or `witnesses`.
     counter CACHE_MISSES = "rustorium_cache_misses_total", Count;
-    /// Bytes that a cache takes, about. Label `cache`: `nodes` or `witnesses`.
+    /// Bytes that a cache takes, about. Label `cache`: `nodes`, `values` or `witnesses`.
     gauge CACHE_BYTES = "rustorium_cache_bytes", Bytes;
 
     /// Commits that the backend slowed down because it was behind with its own work.

@@ -2,19 +2,22 @@
 //!
 //! A view is made by the writer and never changes; whoever holds one reads the same block for as long as he likes, and
 //! waits for nobody. Rows are trusted to be ours: one that does not decode, or a big value that is not the one its leaf
-//! names, is an error that says where; a small value that was altered in place shows only in its witness, and a witness
-//! that would not verify is never handed out.
+//! names, is an error that says where; a small value that was altered in place shows where its node is in memory, and in
+//! its witness: one that would not verify is never handed out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
-use rustorium_verkle::{Claim, Committer, KeyPath, Point, ValueHash};
+use metrics::{Histogram, histogram};
+use rustorium_verkle::{Claim, Committer, KeyPath, Leaf, Point, ValueHash};
 
 use crate::backend::{Bounds, Column, Snapshot};
 use crate::block::{BlockHash, Header};
 use crate::cache::{Cache, WitnessId};
 use crate::config::Config;
 use crate::error::ReadError;
+use crate::metrics::{READ_SECONDS, WITNESS_SECONDS, WITNESSES_REFUSED};
 use crate::schema::{Generation, HeaderRow, LeafRow, header_key, number_key};
 use crate::walk::Walk;
 
@@ -33,11 +36,33 @@ pub(crate) struct Shared {
     /// Its tables make a witness in a fraction of the time.
     pub(crate) committer: Arc<Committer>,
     pub(crate) cache: Cache,
+    read_seconds: Histogram,
+    witness_seconds: Histogram,
 }
 
 impl Shared {
     pub(crate) fn new(config: &Config) -> Self {
-        Self { committer: config.committer.clone(), cache: Cache::new(config.cache_bytes) }
+        Self {
+            committer: config.committer.clone(),
+            cache: Cache::new(config.cache_bytes),
+            read_seconds: histogram!(READ_SECONDS),
+            witness_seconds: histogram!(WITNESS_SECONDS),
+        }
+    }
+}
+
+/// Records the time until it is dropped.
+struct Timed<'a>(Instant, &'a Histogram);
+
+impl<'a> Timed<'a> {
+    fn start(histogram: &'a Histogram) -> Self {
+        Self(Instant::now(), histogram)
+    }
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        self.1.record(self.0.elapsed());
     }
 }
 
@@ -75,7 +100,14 @@ impl View {
 
     /// The value of a key, if it has one.
     pub fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
-        Ok(self.values(&[key.to_vec()], u64::MAX)?.pop().flatten())
+        let _timed = Timed::start(&self.shared.read_seconds);
+        let path = KeyPath::of(key);
+        let leaf = self.walk().cached_leaf(&path);
+        if let Some(found) = self.cached_value(leaf) {
+            return Ok(found.map(|value| value.to_vec()));
+        }
+        let row = self.leaf_rows(&[path])?.pop().flatten();
+        self.value_of(&path, row, leaf)
     }
 
     /// The size of a key's value in bytes, if it has one; the value itself is not loaded when it is big.
@@ -87,18 +119,26 @@ impl View {
     /// The values of some keys, in their order; refused, before anything big is loaded, when they have more than
     /// `bytes_max` bytes together.
     pub fn values(&self, keys: &[Vec<u8>], bytes_max: u64) -> Result<Vec<Option<Vec<u8>>>, ReadError> {
+        let _timed = Timed::start(&self.shared.read_seconds);
         let (paths, order) = sorted_paths(keys);
-        let rows = self.leaf_rows(&paths)?;
-        let value_bytes = |index: &usize| rows[*index].as_ref().map_or(0, LeafRow::value_bytes);
-        let got = order.iter().map(value_bytes).fold(0, u64::saturating_add);
+        let leaves: Vec<Option<Option<Leaf>>> = paths.iter().map(|path| self.walk().cached_leaf(path)).collect();
+        let mut values: Vec<Option<Option<Arc<[u8]>>>> = leaves.iter().map(|leaf| self.cached_value(*leaf)).collect();
+        let unknown: Vec<usize> = (0..paths.len()).filter(|index| values[*index].is_none()).collect();
+        let rows = self.leaf_rows(&unknown.iter().map(|index| paths[*index]).collect::<Vec<_>>())?;
+        let mut sizes: Vec<u64> =
+            values.iter().map(|value| value.iter().flatten().map(|v| v.len() as u64).sum()).collect();
+        for (index, row) in unknown.iter().zip(&rows) {
+            sizes[*index] = row.as_ref().map_or(0, LeafRow::value_bytes);
+        }
+        let got = order.iter().map(|index| sizes[*index]).fold(0, u64::saturating_add);
         if got > bytes_max {
             return Err(ReadError::ValuesTooLarge { max: bytes_max, got });
         }
-        let mut values = Vec::with_capacity(rows.len());
-        for (path, row) in paths.iter().zip(rows) {
-            values.push(row.map(|row| self.value_of(path, row)).transpose()?);
+        for (index, row) in unknown.into_iter().zip(rows) {
+            values[index] = Some(self.value_of(&paths[index], row, leaves[index])?.map(Into::into));
         }
-        Ok(order.into_iter().map(|index| values[index].clone()).collect())
+        let value = |index: usize| values[index].as_ref().and_then(|value| Some(value.as_ref()?.to_vec()));
+        Ok(order.into_iter().map(value).collect())
     }
 
     /// At most `count` keys that begin with `prefix`, in raw byte order, those after `start_after` if it is given.
@@ -134,6 +174,7 @@ impl View {
         for key in keys {
             seen.entry(key).or_insert_with(|| distinct.push(key.clone()));
         }
+        let _timed = Timed::start(&self.shared.witness_seconds);
         let values = self.values(&distinct, bytes_max)?;
         let claims: Vec<Claim> = distinct
             .iter()
@@ -161,7 +202,11 @@ impl View {
             Err(invalid) => Err(ReadError::damaged(format!("the tree under these keys: {invalid}"))),
         });
         // What is wrong may be a cached node, which must not outlive the repair of the rows that it was made from.
-        let witness: Arc<[u8]> = judged.inspect_err(|_| self.shared.cache.clear())?.encode().into();
+        let judged = judged.inspect_err(|_| {
+            metrics::counter!(WITNESSES_REFUSED, "reason" => "Damaged").increment(1);
+            self.shared.cache.clear();
+        });
+        let witness: Arc<[u8]> = judged?.encode().into();
         self.shared.cache.insert_witness(id, witness.clone());
         Ok(witness)
     }
@@ -204,14 +249,38 @@ impl View {
         paths.iter().zip(rows).map(decode).collect()
     }
 
-    fn value_of(&self, path: &KeyPath, row: LeafRow) -> Result<Vec<u8>, ReadError> {
-        let (bytes, value_hash) = match row {
-            LeafRow::Inline { value, .. } => return Ok(value),
-            LeafRow::Big { bytes, value_hash, .. } => (bytes, value_hash),
+    /// What the cache knows of a leaf's value, where the leaf, or that there is none, is known.
+    fn cached_value(&self, leaf: Option<Option<Leaf>>) -> Option<Option<Arc<[u8]>>> {
+        match leaf? {
+            Some(leaf) => self.shared.cache.value(&leaf).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// The value in a row of the leaf column, which must be what the tree says if that is known.
+    fn value_of(
+        &self,
+        path: &KeyPath,
+        row: Option<LeafRow>,
+        leaf: Option<Option<Leaf>>,
+    ) -> Result<Option<Vec<u8>>, ReadError> {
+        let found = row.as_ref().map(LeafRow::leaf);
+        if leaf.is_some_and(|leaf| leaf != found) {
+            // The cached node may be what is wrong.
+            self.shared.cache.clear();
+            return Err(ReadError::damaged(format!("leaf {path} is not the one that its node was made of")));
+        }
+        let (bytes, leaf) = match (row, found) {
+            (Some(LeafRow::Inline { value, .. }), Some(leaf)) => {
+                self.shared.cache.insert_value(leaf, &value);
+                return Ok(Some(value));
+            }
+            (Some(LeafRow::Big { bytes, .. }), Some(leaf)) => (bytes, leaf),
+            _ => return Ok(None),
         };
         let value = self.snapshot.get(Column::Big, &self.generation.leaf_key(path))?;
         match value {
-            Some(value) if value.len() as u64 == bytes && ValueHash::of(&value).0 == value_hash => Ok(value),
+            Some(value) if value.len() as u64 == bytes && ValueHash::of(&value) == leaf.value_hash => Ok(Some(value)),
             Some(_) => Err(ReadError::damaged(format!("the value of leaf {path} is not the one that was written"))),
             None => Err(ReadError::damaged(format!("the value of leaf {path} is missing"))),
         }

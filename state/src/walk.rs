@@ -67,6 +67,21 @@ impl Walk<'_> {
         self.load(Descent::prove(keys), Purpose::Proof)
     }
 
+    /// The leaf of a path, or that there is none, as far as the cached nodes tell.
+    pub(crate) fn cached_leaf(&self, path: &KeyPath) -> Option<Option<Leaf>> {
+        if self.root.is_infinity() {
+            return Some(None);
+        }
+        let mut node = self.cache.node(&NodePath::ROOT, self.root)?;
+        for depth in 0.. {
+            let slot = path.slot(depth);
+            let Some(child) = node.child(slot) else { break };
+            node = self.cache.node(&path.node(depth + 1), child)?;
+        }
+        let slot = path.slot(node.path().depth());
+        Some(node.leaf(slot).filter(|leaf| leaf.path == *path).copied())
+    }
+
     fn load(&self, descent: Descent, purpose: Purpose) -> Result<Subtree, ReadError> {
         // A damaged row may have gone into a node that is cached, which must not outlive the row's repair.
         self.supply(descent, purpose).inspect_err(|_| self.cache.clear())

@@ -22,6 +22,7 @@ use crate::forks::{Branch, Forks, Size};
 use crate::handle::{Answer, Handle, Message, Task};
 use crate::journal;
 use crate::layer::Run;
+use crate::meters::{Flushing, Meters};
 use crate::reader::Reader;
 use crate::schema::{HeaderRow, meta};
 use crate::store::{Genesis, Progress, Store};
@@ -44,7 +45,7 @@ pub fn open(
     let reader = Reader::new(&forks, store.genesis_hash());
     let (sender, messages) = async_channel::bounded(COMMANDS_MAX);
     let (config, wake) = (config.clone(), sender.downgrade());
-    let writer = Writer { store, config, forks, reader: reader.clone(), messages, wake };
+    let writer = Writer { store, config, forks, reader: reader.clone(), messages, wake, meters: Meters::new() };
     Ok((writer, Handle::new(sender), reader))
 }
 
@@ -57,6 +58,7 @@ pub struct Writer {
     messages: Receiver<Message>,
     /// To hear of flushes that have ended.
     wake: WeakSender<Message>,
+    meters: Meters,
 }
 
 impl Writer {
@@ -98,6 +100,9 @@ impl Writer {
                     Err(error) if error.is_ours() => tracing::error!(%error, "a command failed"),
                     Err(error) => tracing::debug!(%error, "a command was refused"),
                 }
+                if let Err(error) = &result {
+                    self.meters.note_refusal(error);
+                }
                 // Whoever asked may be gone; what was done stays done.
                 let _ = answer.try_send(result);
             }
@@ -114,9 +119,8 @@ impl Writer {
             return Ok(known);
         }
         let parent = self.parent(&block)?;
-        let started = Instant::now();
         let applied = apply(&parent.view, block, &self.config.committer)?;
-        self.keep(&parent, applied, started)
+        self.keep(&parent, applied)
     }
 
     /// A block on the head with the dev rule's hash.
@@ -128,14 +132,13 @@ impl Writer {
         let number = next.ok_or_else(|| not_a_child("a number that fits".into(), "one more".into()))?;
         let hash = BlockHash::ZERO;
         let block = Block { number, hash, parent_hash, timestamp_ms: None, state_root: None, changes };
-        let started = Instant::now();
         let mut applied = apply(&parent.view, block, &self.config.committer)?;
         let hash = BlockHash::of_dev_block(&parent_hash, number, &applied.header.state_root);
         if self.header_row(&hash)?.is_some() {
             return Err(ApplyError::Conflicting { hash });
         }
         applied.header.hash = hash;
-        self.keep(&parent, applied, started)
+        self.keep(&parent, applied)
     }
 
     fn finalize(&mut self, hash: BlockHash) -> Answer {
@@ -214,10 +217,12 @@ impl Writer {
     fn take_flushed(&mut self, flusher: &mut Flusher, wait: bool) -> Option<Result<(), BackendError>> {
         let ended = flusher.take(wait)?;
         Some(match ended {
-            Ok(Flushed { number, hash, snapshot }) => {
+            Ok(Flushed { number, hash, snapshot, took }) => {
                 self.forks.rebase(snapshot, number);
                 self.reader.publish(&self.forks);
-                tracing::debug!(number, %hash, "flushed");
+                self.meters.note_flush(&took);
+                let Flushing { time, rows, bytes } = took;
+                tracing::debug!(number, %hash, rows, bytes, took_ms = time.as_millis() as u64, "flushed");
                 Ok(())
             }
             Err(error) => {
@@ -279,17 +284,15 @@ impl Writer {
     }
 
     /// Makes an applied block durable, and shows it.
-    fn keep(&mut self, parent: &Branch, applied: Applied, started: Instant) -> Answer {
-        let computed = started.elapsed();
+    fn keep(&mut self, parent: &Branch, applied: Applied) -> Answer {
+        let started = Instant::now();
         let rows = Arc::new(finalize::rows(self.store.generation(), &applied));
-        let Applied { header, content, changes, delta } = applied;
+        let Applied { header, content, changes, delta, mut phases } = applied;
         let (number, hash) = (header.number, header.hash);
         let size = Size { changes: changes.bytes(), rows: rows.bytes() as u64 };
         let is_head = parent.hash() == self.forks.head().hash();
         let is_final = self.config.finality == Finality::Instant;
-        let mut batch = Batch::new();
-        let entry = journal::encode(&HeaderRow::new(&header, content), size.changes, &rows);
-        batch.put(Column::Fork, &journal::key(number, &hash), &entry);
+        let mut batch = journal::entry(&HeaderRow::new(&header, content), &hash, size.changes, &rows);
         if is_head {
             batch.put(Column::Meta, meta::HEAD, &hash.0);
         }
@@ -297,7 +300,7 @@ impl Writer {
             batch.put(Column::Meta, meta::FINAL, &hash.0);
         }
         self.store.commit(batch, self.config.durability)?;
-        let written = started.elapsed();
+        phases.journal = started.elapsed();
 
         let cache = &self.store.shared().cache;
         let replaced = delta.nodes.iter().filter_map(|node| Some(node.old?.commitment.fingerprint())).collect();
@@ -308,9 +311,11 @@ impl Writer {
             self.forks.set_head(hash);
         }
         if is_final {
-            self.settle(&hash);
+            self.settle(&hash, 0);
         }
         self.reader.publish(&self.forks);
+        phases.publish = started.elapsed() - phases.journal;
+        self.meters.note_block(&phases);
         tracing::debug!(
             number,
             %hash,
@@ -318,9 +323,10 @@ impl Writer {
             leaves = delta.leaves.len(),
             nodes = delta.nodes.len(),
             bytes = size.rows,
-            computed_us = computed.as_micros() as u64,
-            written_us = (written - computed).as_micros() as u64,
-            shown_us = (started.elapsed() - written).as_micros() as u64,
+            read_us = phases.read.as_micros() as u64,
+            compute_us = phases.compute.as_micros() as u64,
+            journal_us = phases.journal.as_micros() as u64,
+            publish_us = phases.publish.as_micros() as u64,
             "block applied"
         );
         Ok(header)
@@ -336,16 +342,18 @@ impl Writer {
         self.store.commit(batch, Durability::Synced)?;
         self.forks.set_head(head);
         losers.iter().for_each(|branch| self.forks.remove(branch));
-        self.settle(&finalized);
+        self.settle(&finalized, losers.len());
         self.reader.publish(&self.forks);
         tracing::debug!(%head, %finalized, dropped = losers.len(), "decided");
         Ok(())
     }
 
-    fn settle(&mut self, hash: &BlockHash) {
-        let cache = &self.store.shared().cache;
-        self.forks.way(hash).iter().for_each(|branch| cache.drop_nodes(&branch.replaced));
+    /// Makes final what leads to this block; so many others have lost.
+    fn settle(&mut self, hash: &BlockHash, dropped: usize) {
+        let (way, cache) = (self.forks.way(hash), &self.store.shared().cache);
+        way.iter().for_each(|branch| cache.drop_nodes(&branch.replaced));
         self.forks.settle(hash);
+        self.meters.note_finality(way.len(), dropped);
     }
 
     /// Refuses a block that is not above the finalised one.

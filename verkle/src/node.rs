@@ -9,7 +9,7 @@ use crate::curve::{NotAPoint, Point};
 use crate::key::{KeyPath, SlotScalar, ValueHash};
 
 /// A key's path and the hash of its value: all that the tree knows of a pair.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Leaf {
     /// `path(key)`.
     pub path: KeyPath,
