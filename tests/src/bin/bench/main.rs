@@ -4,6 +4,7 @@
 //! values and blocks are functions of the seed; nothing else is random. `--quick` does less of everything.
 
 mod commit;
+mod engine;
 mod genesis;
 mod machine;
 mod memory;
@@ -79,10 +80,16 @@ enum Part {
     Whole,
     /// Witnesses from a store on disk
     Witnesses,
+    /// The state engine: unfinalised blocks, what makes them durable, reads through them, a crash
+    Engine,
     /// Our store beside others: durable commits, reads, proofs
     Peers,
     /// A genesis into a fresh store
     Genesis,
+    #[command(hide = true)]
+    EngineMade { place: PathBuf, keys: usize },
+    #[command(hide = true)]
+    EngineFound { place: PathBuf, keys: usize },
     #[command(hide = true)]
     Peer { name: String, place: PathBuf },
 }
@@ -149,6 +156,9 @@ fn run(choices: &Choices, part: Option<Part>) -> anyhow::Result<()> {
         Some(Part::Whole) => whole::measure(choices),
         Some(Part::Witnesses) => witnesses::measure(choices, &choices.scale()),
         Some(Part::Genesis) => genesis::measure(choices, &choices.scale()),
+        Some(Part::Engine) => engine::measure(choices, &choices.scale()),
+        Some(Part::EngineMade { place, keys }) => engine::made(&place, keys, choices.seed),
+        Some(Part::EngineFound { place, keys }) => engine::found(&place, keys, choices.seed),
         Some(Part::Peers) => peers::measure(choices, &choices.scale()),
         Some(Part::Peer { name, place }) => peers::run(&name, &place, choices.seed, &choices.scale()),
     }
@@ -159,7 +169,7 @@ fn all(choices: &Choices) -> anyhow::Result<()> {
     let started = Instant::now();
     head(choices)?;
     let mut failed = Vec::new();
-    for part in ["commit", "whole", "witnesses", "genesis", "peers"] {
+    for part in ["commit", "whole", "witnesses", "genesis", "engine", "peers"] {
         let status = Command::new(std::env::current_exe()?).args(choices.arguments()).arg(part).status()?;
         failed.extend((!status.success()).then_some(part));
     }

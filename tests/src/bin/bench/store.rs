@@ -6,16 +6,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustorium_state::backend::{Rocks, RocksConfig};
+use rustorium_state::backend::{Backend, Rocks, RocksConfig};
 use rustorium_state::{Block, BlockHash, Change, Config, Genesis, Handle, Reader};
 use rustorium_verkle::{Committer, WindowBits};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-
-/// As the node has it.
-const CACHE_BYTES: u64 = 256 << 20;
 
 /// Parts of a block's time, by name.
 pub(crate) type Phases = Vec<(String, Duration)>;
@@ -35,8 +32,16 @@ impl Store {
     }
 
     pub(crate) fn open_chain(path: &Path, committer: Arc<Committer>, genesis: &Genesis<'_>) -> anyhow::Result<Self> {
-        let config = Config { cache_bytes: CACHE_BYTES, ..Config::new(committer) };
         let backend = Arc::new(Rocks::open(path, &RocksConfig::default())?);
+        Self::open_as(backend, Config::new(committer), genesis)
+    }
+
+    /// Opens the store of an empty genesis on this backend.
+    pub(crate) fn open_on(backend: Arc<dyn Backend>, config: Config) -> anyhow::Result<Self> {
+        Self::open_as(backend, config, &Genesis { id: "bench", pairs: &[], hash: &|root| BlockHash(root.0) })
+    }
+
+    fn open_as(backend: Arc<dyn Backend>, config: Config, genesis: &Genesis<'_>) -> anyhow::Result<Self> {
         let proceed = &mut |_| ControlFlow::Continue(());
         let (writer, handle, reader) = rustorium_state::open(backend, genesis, &config, proceed)?;
         let told = Told::listen();
@@ -51,6 +56,18 @@ impl Store {
         let block = Block { number, hash, parent_hash: head.hash, timestamp_ms: None, state_root: None, changes };
         self.handle.apply_blocking(block)?;
         Ok(self.told.take())
+    }
+
+    /// Makes a block final.
+    pub(crate) fn finalize(&self, hash: BlockHash) -> anyhow::Result<()> {
+        self.handle.finalize_blocking(hash)?;
+        Ok(())
+    }
+
+    /// Puts everything that is final into its columns.
+    pub(crate) fn flush(&self) -> anyhow::Result<()> {
+        self.handle.flush_blocking()?;
+        Ok(())
     }
 
     /// Closes it, so that it can be opened again.

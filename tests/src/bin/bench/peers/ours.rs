@@ -26,6 +26,10 @@ impl Peer for Ours {
         Ok(())
     }
 
+    fn settle(&mut self) -> anyhow::Result<()> {
+        self.store.flush()
+    }
+
     fn read(&mut self, key: &Key) -> anyhow::Result<Option<Vec<u8>>> {
         Ok(self.store.reader.head().value(key)?)
     }

@@ -81,6 +81,9 @@ fn load(peer: &mut dyn Peer, workload: &Workload, scale: &Scale) -> anyhow::Resu
 fn commit(peer: &mut dyn Peer, workload: &Workload, scale: &Scale, run: &mut Run) -> anyhow::Result<()> {
     let (mut all, mut walls, mut phases) = (Took::default(), Vec::new(), Phases::new());
     for (number, block) in workload.blocks().enumerate() {
+        if number == scale.warm_up {
+            peer.settle()?;
+        }
         let (took, done) = timed(|| peer.commit(block));
         done.context("committing")?;
         let told = peer.phases();
@@ -90,6 +93,9 @@ fn commit(peer: &mut dyn Peer, workload: &Workload, scale: &Scale, run: &mut Run
             add(&mut phases, told);
         }
     }
+    let (took, done) = timed(|| peer.settle());
+    done.context("settling")?;
+    all += took;
     run.commit_ms = median(walls).as_secs_f64() * 1e3;
     run.update = Each::of(all, scale.updates * scale.blocks);
     let ms = |(name, time): (String, std::time::Duration)| (name, time.as_secs_f64() * 1e3 / scale.blocks as f64);
