@@ -6,8 +6,9 @@
 //!
 //! What went in is trusted. A damaged row makes a wrong entry; whoever finds that out calls [`Cache::clear`].
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Counter, Gauge};
 use quick_cache::{Weighter, sync};
@@ -19,6 +20,8 @@ use crate::metrics::{CACHE_BYTES, CACHE_HITS, CACHE_MISSES};
 /// The shares of the memory that witnesses and values take: one part in so many.
 const WITNESS_SHARE: u64 = 16;
 const VALUE_SHARE: u64 = 8;
+/// And the share of the nodes' that those may take which a block has replaced and another fork may still need.
+const REPLACED_SHARE: u64 = 8;
 /// Larger values are not kept.
 const VALUE_BYTES_MAX: usize = 4096;
 /// What an entry takes beside its bytes, about: its place in the table and what the allocator adds.
@@ -36,9 +39,19 @@ pub(crate) struct Cache {
     nodes: sync::Cache<u64, Arc<WholeNode>, Bytes>,
     values: sync::Cache<Leaf, Arc<[u8]>, Bytes>,
     witnesses: sync::Cache<WitnessId, Arc<[u8]>, Bytes>,
+    /// Fingerprints of nodes that unfinalised blocks have replaced, the oldest block's first.
+    replaced: Mutex<Replaced>,
+    replaced_max: usize,
     node_meter: Meter,
     value_meter: Meter,
     witness_meter: Meter,
+}
+
+/// Nodes that have been replaced, by block.
+#[derive(Default)]
+struct Replaced {
+    blocks: VecDeque<Arc<[u64]>>,
+    count: usize,
 }
 
 /// What a witness proves: a hash of the state root and the claims.
@@ -70,6 +83,8 @@ impl Cache {
             nodes: sync::Cache::with_weighter(entries(nodes_max, NODE_BYTES), nodes_max, Bytes),
             values: sync::Cache::with_weighter(entries(values_max, VALUE_BYTES), values_max, Bytes),
             witnesses: sync::Cache::with_weighter(entries(witnesses_max, WITNESS_BYTES), witnesses_max, Bytes),
+            replaced: Mutex::default(),
+            replaced_max: entries(nodes_max / REPLACED_SHARE, NODE_BYTES),
             node_meter: Meter::new("nodes"),
             value_meter: Meter::new("values"),
             witness_meter: Meter::new("witnesses"),
@@ -87,6 +102,23 @@ impl Cache {
     pub(crate) fn insert(&self, node: Arc<WholeNode>) {
         self.nodes.insert(node.row().commitment.fingerprint(), node);
         self.node_meter.note_insertion(|| self.nodes.weight());
+    }
+
+    /// Hears which nodes a block has replaced that is not final yet. They stay for other forks, but not many of them: where
+    /// blocks are large, they would push out what the next block meets.
+    pub(crate) fn retire(&self, fingerprints: Arc<[u64]>) {
+        // What is behind the lock is a list of hints, right after a panic, too.
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        if !fingerprints.is_empty() {
+            replaced.count += fingerprints.len();
+            replaced.blocks.push_back(fingerprints);
+        }
+        while replaced.count > self.replaced_max
+            && let Some(oldest) = replaced.blocks.pop_front()
+        {
+            replaced.count -= oldest.len();
+            self.drop_nodes(&oldest);
+        }
     }
 
     /// Drops nodes by their fingerprints: versions that no block needs any more.

@@ -303,15 +303,17 @@ impl Writer {
         phases.journal = started.elapsed();
 
         let cache = &self.store.shared().cache;
-        let replaced = delta.nodes.iter().filter_map(|node| Some(node.old?.commitment.fingerprint())).collect();
+        let replaced = delta.nodes.iter().filter_map(|node| Some(node.old?.commitment.fingerprint()));
+        let replaced: Arc<[u64]> = replaced.collect();
         delta.whole.into_iter().for_each(|node| cache.insert(node));
         let run = Run::new(number, rows);
-        self.forks.insert(self.forks.child(parent, header.clone(), delta.root, run, size, replaced));
+        self.forks.insert(self.forks.child(parent, header.clone(), delta.root, run, size, replaced.clone()));
         if is_head {
             self.forks.set_head(hash);
         }
-        if is_final {
-            self.settle(&hash, 0);
+        match is_final {
+            true => self.settle(&hash, 0),
+            false => cache.retire(replaced),
         }
         self.reader.publish(&self.forks);
         phases.publish = started.elapsed() - phases.journal;
