@@ -15,7 +15,6 @@ use rustorium_verkle::{Committer, KeyPath, StateRoot};
 
 use crate::backend::{Backend, BackendError, Bounds, Column, Snapshot};
 use crate::block::{BlockHash, Header};
-use crate::cache::Cache;
 use crate::check::{Cure, Depth, Examined, Finding, Means, Mends, Report, Rows, Stage, check_layer, examine};
 use crate::error::{OpenError, ReadError};
 use crate::layer::Run;
@@ -196,7 +195,7 @@ impl Examination {
                 keys.push(decode_leaf(key, value).map_err(ReadError::damaged)?.1.key().to_vec());
             }
         }
-        let shared = Shared { committer: self.committer.clone(), cache: Cache::new(CACHE_BYTES) };
+        let shared = Shared::new(self.committer.clone(), CACHE_BYTES);
         let root = walk::root(&*snapshot, generation)?.commitment;
         let view = View::new(header.clone(), root, snapshot, generation, Arc::new(shared));
         match view.witness(&keys, u64::MAX) {

@@ -51,7 +51,7 @@ pub(crate) fn entry(header: &HeaderRow, hash: &BlockHash, change_bytes: u64, row
 }
 
 /// The value of a block's journal row.
-fn encode(header: &HeaderRow, change_bytes: u64, rows: &Batch) -> Vec<u8> {
+pub(crate) fn encode(header: &HeaderRow, change_bytes: u64, rows: &Batch) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(rows.bytes() + 8 * rows.len() + 256);
     (header, change_bytes, rows.len() as u32).encode_to(&mut bytes);
     for op in rows.ops() {

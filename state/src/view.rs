@@ -15,7 +15,6 @@ use rustorium_verkle::{Claim, Committer, KeyPath, Leaf, Point, ValueHash};
 use crate::backend::{Bounds, Column, Snapshot};
 use crate::block::{BlockHash, Header};
 use crate::cache::{Cache, WitnessId};
-use crate::config::Config;
 use crate::error::ReadError;
 use crate::metrics::{READ_SECONDS, WITNESS_SECONDS, WITNESSES_REFUSED};
 use crate::schema::{Generation, HeaderRow, LeafRow, header_key, number_key};
@@ -41,10 +40,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(committer: Arc<Committer>, cache_bytes: u64) -> Self {
         Self {
-            committer: config.committer.clone(),
-            cache: Cache::new(config.cache_bytes),
+            committer,
+            cache: Cache::new(cache_bytes),
             read_seconds: histogram!(READ_SECONDS),
             witness_seconds: histogram!(WITNESS_SECONDS),
         }

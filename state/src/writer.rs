@@ -41,7 +41,8 @@ pub fn open(
     config: &Config,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<(Writer, Handle, Reader), OpenError> {
-    let (store, forks) = Store::open(backend, genesis, Arc::new(Shared::new(config)), progress)?;
+    let (store, forks) =
+        Store::open(backend, genesis, Arc::new(Shared::new(config.committer.clone(), config.cache_bytes)), progress)?;
     let reader = Reader::new(&forks, store.genesis_hash());
     let (sender, messages) = async_channel::bounded(COMMANDS_MAX);
     let (config, wake) = (config.clone(), sender.downgrade());
