@@ -12,6 +12,7 @@ use rustorium_state::{BlockHash, Header};
 use rustorium_verkle::StateRoot;
 
 use crate::engine::{Chain, Engine, configured, rocks_config};
+use crate::mending::mend;
 use crate::mortal::{FailPoint, Mortal};
 use crate::script::Step;
 
@@ -24,10 +25,13 @@ pub struct Life {
     #[arg(long)]
     pub pairs: u32,
     /// The step that comes first: all before were acknowledged
-    #[arg(long)]
+    #[arg(long, default_value_t = 0)]
     pub from: u64,
-    #[arg(long)]
+    #[arg(long, default_value_t = 1)]
     pub flush_blocks: u64,
+    /// Mend the store, and nothing else
+    #[arg(long)]
+    pub mends: bool,
     #[arg(long)]
     pub fail_point: Option<FailPoint>,
     #[arg(long)]
@@ -36,12 +40,15 @@ pub struct Life {
 
 pub fn live(life: &Life) -> anyhow::Result<()> {
     let chain = Chain::new(life.blocks, life.pairs);
+    let backend = Mortal::new(Rocks::open(&life.place, &rocks_config())?, life.fail_point);
+    if life.mends {
+        return mend(&chain, backend);
+    }
     let mut forks = chain.forks();
     for index in 0..life.from {
         let step = Step::new(chain.seed, index, &forks);
         forks.carry_out(&step);
     }
-    let backend = Mortal::new(Rocks::open(&life.place, &rocks_config())?, life.fail_point);
     let engine = Engine::open(Arc::new(backend), &chain, &configured(life.flush_blocks, Durability::Synced))?;
     println!("open");
     for index in life.from.. {

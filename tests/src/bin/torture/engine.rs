@@ -7,11 +7,13 @@ use std::thread::JoinHandle;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rustorium_state::backend::{Backend, Durability, RocksConfig};
-use rustorium_state::{BlockHash, Config, Finality, Genesis, Handle, OpenError, Reader};
+use rustorium_state::{BlockHash, Config, Examination, Finality, Genesis, Handle, OpenError, Reader};
 use rustorium_tests::chain;
 use rustorium_verkle::{Committer, WindowBits};
 
 use crate::forks::{Forks, Pairs};
+
+const ID: &str = "torture";
 
 /// Of everyone in this process.
 pub static COMMITTER: LazyLock<Arc<Committer>> = LazyLock::new(|| Arc::new(Committer::new(WindowBits::SMALL)));
@@ -27,6 +29,12 @@ impl Chain {
     pub fn new(seed: u64, pairs: u32) -> Self {
         let genesis = BlockHash(*blake3::hash(&seed.to_le_bytes()).as_bytes());
         Self { seed, genesis, pairs: chain::genesis(seed, pairs).into_iter().collect() }
+    }
+
+    /// A store of this chain, to be looked at.
+    pub fn examine(&self, backend: Arc<dyn Backend>) -> Result<Examination, OpenError> {
+        let genesis = Genesis { id: ID, pairs: &self.pairs, hash: &|_| self.genesis };
+        Examination::open(backend, &genesis, COMMITTER.clone())
     }
 
     /// The model of the genesis.
@@ -46,7 +54,7 @@ pub struct Engine {
 
 impl Engine {
     pub fn open(backend: Arc<dyn Backend>, chain: &Chain, config: &Config) -> Result<Self, OpenError> {
-        let genesis = Genesis { id: "torture", pairs: &chain.pairs, hash: &|_| chain.genesis };
+        let genesis = Genesis { id: ID, pairs: &chain.pairs, hash: &|_| chain.genesis };
         let proceed = &mut |_| ControlFlow::Continue(());
         let (writer, handle, reader) = rustorium_state::open(backend.clone(), &genesis, config, proceed)?;
         let writer = Some(std::thread::spawn(|| writer.run()));

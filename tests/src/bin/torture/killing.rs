@@ -17,6 +17,7 @@ use crate::Round;
 use crate::child::Said;
 use crate::counts::Counts;
 use crate::engine::{Chain, Engine, config, rocks_config};
+use crate::mending;
 use crate::mortal::{FailPoint, Purpose};
 use crate::verdict::Told;
 
@@ -45,6 +46,10 @@ pub fn round(round: Round, place: &Path, counts: &mut Counts) -> anyhow::Result<
             let context = || format!("after life {life} from step {before}");
             let kept = look(&mut told, &store, &mut rng).with_context(context)?;
             counts.add("steps that a crash might have lost, and has not", kept as u64);
+            if rng.random_bool(0.4) {
+                mending::harm_and_mend(&told.chain, pairs, &store, &mut rng, counts).with_context(context)?;
+                look(&mut told, &store, &mut rng).context("a store that was mended").with_context(context)?;
+            }
         }
     }
     look(&mut told, &store, &mut rng).map(drop)

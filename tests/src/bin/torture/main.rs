@@ -14,6 +14,7 @@ mod cut;
 mod engine;
 mod forks;
 mod killing;
+mod mending;
 mod mortal;
 mod power;
 mod restarts;
