@@ -11,3 +11,8 @@ pub mod data;
 pub mod law;
 pub mod power;
 pub mod program;
+
+/// The code that README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
