@@ -1,7 +1,7 @@
 //! The state engine on RocksDB: blocks above each other, what makes them durable, reads through them, and a store of many
 //! keys after a crash.
 //!
-//! Each of the two sizes has two processes of its own. The first loads the keys in blocks, lays unfinalised blocks over
+//! It takes two processes. The first loads the keys in blocks, lays unfinalised blocks over
 //! them and measures these; it ends without closing anything, as a crash would have it, with a journal that is as long as
 //! it gets. The second opens what is left, reads, applies a few blocks, and tells the most memory that it had. *Rows
 //! alone* is RocksDB, with the same settings and the same keys loaded, taking exactly the batches that our engine
@@ -60,7 +60,7 @@ pub(crate) struct Found {
 
 pub(crate) fn measure(choices: &Choices, scale: &Scale) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("rustorium-bench-").tempdir_in(&choices.folder)?;
-    let sizes = if choices.quick { vec![scale.keys] } else { vec![scale.keys, 10 * scale.keys] };
+    let keys = scale.keys;
     let mut table = Table::new([
         "keys",
         "loaded, keys/s",
@@ -82,38 +82,33 @@ pub(crate) fn measure(choices: &Choices, scale: &Scale) -> anyhow::Result<()> {
         "peak memory",
         "node ÷ (leaf + big), bytes",
     ]);
-    for keys in sizes {
-        let place = folder.path().join(keys.to_string());
-        std::fs::create_dir_all(&place)?;
-        let path = place.display().to_string();
-        let size = |part: &str| [part.to_owned(), path.clone(), keys.to_string()];
-        let made: Made = own(choices, &size("engine-made"))?;
-        let found: Found = own(choices, &size("engine-found"))?;
-        std::fs::remove_dir_all(&place)?;
-        let us = |us: f64| time(Duration::from_secs_f64(us / 1e6));
-        table.row([
-            thousands(keys as u64),
-            digits(1e6 / made.loaded_us),
-            digits(made.applied),
-            format!("{} keys/s", digits(made.durable)),
-            format!("{} keys/s", digits(made.rows_alone)),
-            digits(made.durable / made.rows_alone),
-            us(made.read_final_us),
-            us(made.read_deep_us),
-            digits(made.read_deep_us / made.read_final_us),
-        ]);
-        let column = |name: &str| made.columns.iter().find(|(column, _)| column == name).map_or(0, |(_, bytes)| *bytes);
-        after.row([
-            thousands(keys as u64),
-            us(found.open_ms * 1e3),
-            digits(found.journal_blocks as f64),
-            us(found.read_cold_us),
-            us(found.read_cached_us),
-            us(found.first_block_ms * 1e3),
-            megabytes(found.peak_bytes),
-            digits(column("node") as f64 / (column("leaf") + column("big")) as f64),
-        ]);
-    }
+    let path = folder.path().display().to_string();
+    let process = |part: &str| [part.to_owned(), path.clone(), keys.to_string()];
+    let made: Made = own(choices, &process("engine-made"))?;
+    let found: Found = own(choices, &process("engine-found"))?;
+    let us = |us: f64| time(Duration::from_secs_f64(us / 1e6));
+    table.row([
+        thousands(keys as u64),
+        digits(1e6 / made.loaded_us),
+        digits(made.applied),
+        format!("{} keys/s", digits(made.durable)),
+        format!("{} keys/s", digits(made.rows_alone)),
+        digits(made.durable / made.rows_alone),
+        us(made.read_final_us),
+        us(made.read_deep_us),
+        digits(made.read_deep_us / made.read_final_us),
+    ]);
+    let column = |name: &str| made.columns.iter().find(|(column, _)| column == name).map_or(0, |(_, bytes)| *bytes);
+    after.row([
+        thousands(keys as u64),
+        us(found.open_ms * 1e3),
+        digits(found.journal_blocks as f64),
+        us(found.read_cold_us),
+        us(found.read_cached_us),
+        us(found.first_block_ms * 1e3),
+        megabytes(found.peak_bytes),
+        digits(column("node") as f64 / (column("leaf") + column("big")) as f64),
+    ]);
     let (updates, blocks) = (thousands(UPDATES as u64), thousands(BLOCKS as u64));
     table.print(&format!(
         "Blocks of {updates} updates, half new: {blocks} applied (root, journal synced, not final), then finalised and \

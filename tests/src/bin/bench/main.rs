@@ -32,8 +32,8 @@ use crate::workload::Scale;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Time that one run of one store may take.
-const OWN_MAX: Duration = Duration::from_secs(300);
+/// Time that one run of one store may take; ten million keys take most of it to load.
+const OWN_MAX: Duration = Duration::from_secs(900);
 /// How often it is looked whether it has ended.
 const POLL: Duration = Duration::from_millis(20);
 
