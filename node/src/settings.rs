@@ -21,7 +21,7 @@ use crate::exit::Exit;
 /// How the variables begin that are ours.
 pub(crate) const PREFIX: &str = "RUSTORIUM_";
 /// Variables that begin so and are none of a node's settings: those of this repository's Makefile and tests.
-const OTHERS: &[&str] = &["SEED", "DATA", "CRASHES", "SMALL_DISK", "TARGET_DIR"];
+const OTHERS: &[&str] = &["SEED", "DATA", "CRASHES", "SMALL_DISK", "TARGET_DIR", "TORTURE_SECONDS"];
 /// Those of tests begin so.
 const OTHERS_PREFIX: &str = "TEST_";
 
