@@ -321,6 +321,9 @@ proptest! {
         let genesis = running.genesis();
         let blocks = HashMap::from([(genesis.hash, (genesis.clone(), example()))]);
         let mut models = Models { blocks, finalized: genesis.hash, head: genesis.hash };
+        // Readers and writer meet in one place, where all views are swapped at once: who holds what was there between any
+        // two commands has seen every order in which they can meet.
+        let mut held: Vec<(Arc<View>, Model)> = Vec::new();
         for (name, step) in (1u8..).zip(steps) {
             match step {
                 Step::Apply { parent, changes } => {
@@ -358,6 +361,18 @@ proptest! {
             let status = running.reader.status();
             prop_assert_eq!((status.head.hash, status.finalized.hash), (models.head, models.finalized));
             prop_assert_eq!(status.unfinalised_blocks as usize + 1, models.blocks.len());
+            for at in [At::Head, At::Finalized] {
+                let view = running.reader.at(at).unwrap();
+                let model = models.blocks[&view.header().hash].1.clone();
+                held.push((view, model));
+            }
+        }
+        // Finalised, dropped, rolled back, put into the columns, of a store that was closed: none of it changes a view.
+        for (view, model) in held {
+            for (key, value) in &model {
+                prop_assert_eq!(view.value(key).unwrap(), Some(value.clone()));
+            }
+            prop_assert_eq!(view.keys_paged(b"", None, 10_000).unwrap(), model.into_keys().collect::<Vec<_>>());
         }
         for (hash, (header, model)) in &models.blocks {
             let view = running.reader.at(At::Block(*hash)).unwrap();
