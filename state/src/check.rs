@@ -137,11 +137,7 @@ impl Report {
     }
 
     /// Adds something that is wrong.
-    pub fn add(&mut self, finding: Finding) {
-        self.find(finding);
-    }
-
-    pub(crate) fn find(&mut self, finding: Finding) {
+    pub fn find(&mut self, finding: Finding) {
         self.findings_total += 1;
         match finding.cure {
             Cure::Mend => self.cures.mend += 1,

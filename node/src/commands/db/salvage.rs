@@ -33,7 +33,7 @@ impl Store {
             Ok(salvaged) => salvaged.expect("nobody breaks it off"),
             Err(BackendError::Damaged { what, .. }) => {
                 let mut left = found.unwrap_or_default();
-                left.add(Finding {
+                left.find(Finding {
                     column: rustorium_state::backend::Column::Meta,
                     row: "the files that name the others".to_owned(),
                     what,
@@ -53,10 +53,10 @@ impl Store {
                 key(range.after, "the first".to_owned()),
                 key(range.before, "the last".to_owned())
             );
-            lost.add(Finding { column: range.column, row, what: range.what, cure: Cure::Copy });
+            lost.find(Finding { column: range.column, row, what: range.what, cure: Cure::Copy });
         }
         for finding in std::mem::take(&mut repair.found.findings) {
-            lost.add(finding);
+            lost.find(finding);
         }
         repair.found = lost;
         if repair.left.is_sound() {
