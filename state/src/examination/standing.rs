@@ -1,5 +1,6 @@
 //! Where a store stands: what its rows name, what they should name, and the blocks of its journal that are of use.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use parity_scale_codec::DecodeAll;
@@ -31,6 +32,8 @@ pub(crate) struct Standing {
     pub(crate) finalized_named: Option<u64>,
     /// Blocks above the base that are as they should be, parents before children.
     pub(crate) journal: Vec<Known>,
+    /// Where each of them is.
+    places: HashMap<BlockHash, usize>,
     /// The keys of the journal's other rows.
     pub(crate) useless: Vec<Vec<u8>>,
     /// Rows of the journal, and their bytes.
@@ -62,6 +65,7 @@ impl Standing {
             head: None,
             finalized_named: None,
             journal: Vec::new(),
+            places: HashMap::new(),
             useless: Vec::new(),
             journal_rows: (0, 0),
             must_settle: false,
@@ -87,7 +91,7 @@ impl Standing {
     }
 
     pub(crate) fn known(&self, hash: &BlockHash) -> Option<&Known> {
-        self.journal.iter().find(|known| known.header.hash == *hash)
+        self.places.get(hash).map(|place| &self.journal[*place])
     }
 
     /// The blocks from the base, exclusive, to this one, oldest first.
@@ -175,7 +179,10 @@ impl Standing {
             self.journal_rows.0 += 1;
             self.journal_rows.1 += (key.len() + value.len()) as u64;
             match self.judge(&key, &value) {
-                Ok(known) => self.journal.push(known),
+                Ok(known) => {
+                    self.places.insert(known.header.hash, self.journal.len());
+                    self.journal.push(known);
+                }
                 Err((row, what)) => {
                     self.report.find(Finding::new(Column::Fork, row, what, Cure::Rewind));
                     self.useless.push(key);
@@ -212,7 +219,8 @@ impl Standing {
         if root != header.state_root {
             return damage(format!("its root node is not that of {}", header.state_root));
         }
-        let stack = self.stack(&header.parent_hash).push(run, parent.number);
+        // Nothing is on its way to the columns: every run may be merged.
+        let stack = self.stack(&header.parent_hash).push(run, 0);
         Ok(Known { header, row: entry.header, change_bytes: entry.change_bytes, rows, stack })
     }
 
