@@ -2,7 +2,7 @@
 
 use parity_scale_codec::Encode;
 use rustorium_verkle::tree::{LeafDelta, NodeDelta};
-use rustorium_verkle::{Delta, NodeRow, ValueHash};
+use rustorium_verkle::{Delta, NodePath, NodeRow, ValueHash};
 
 use crate::apply::Applied;
 use crate::backend::{Batch, Column};
@@ -77,6 +77,14 @@ pub(crate) fn put_leaf(batch: &mut Batch, row_key: &[u8], key: &[u8], value: &[u
         }
     };
     batch.put(Column::Leaf, row_key, &row.encode());
+}
+
+/// The rows of new nodes of a whole tree. The root of the empty tree has none.
+pub(crate) fn put_nodes(batch: &mut Batch, generation: Generation, nodes: &[(NodePath, NodeRow)]) {
+    let nodes = nodes.iter().filter(|(_, row)| *row != NodeRow::EMPTY);
+    let mut rows: Vec<_> = nodes.map(|(path, row)| (generation.node_key(path), row.encode())).collect();
+    rows.sort_unstable();
+    rows.iter().for_each(|(key, row)| batch.put(Column::Node, key, row));
 }
 
 /// The rows by which a block is found.

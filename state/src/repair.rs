@@ -13,7 +13,7 @@
 use std::fmt;
 
 use rustorium_verkle::tree::Bulk;
-use rustorium_verkle::{Leaf, NodeRow, StateRoot, ValueHash};
+use rustorium_verkle::{Leaf, StateRoot, ValueHash};
 
 use crate::backend::{Backend, Batch, Bounds, Column, Durability, Op, commit_patiently};
 use crate::block::{BlockHash, Header};
@@ -22,7 +22,7 @@ use crate::check::{
 };
 use crate::error::ReadError;
 use crate::examination::{Examination, Known, Seen, Standing};
-use crate::finalize::put_leaf;
+use crate::finalize::{put_leaf, put_nodes};
 use crate::journal;
 use crate::schema::{Generation, LeafRow, decode_leaf, meta};
 
@@ -353,14 +353,6 @@ fn copy(
     put_nodes(&mut batch, to, &nodes);
     commit_patiently(backend, batch, Durability::Synced)?;
     Ok((copied, StateRoot::of(&root.encode())))
-}
-
-/// The root of the empty tree has no row.
-fn put_nodes(batch: &mut Batch, generation: Generation, nodes: &[(rustorium_verkle::NodePath, NodeRow)]) {
-    let nodes = nodes.iter().filter(|(_, row)| *row != NodeRow::EMPTY);
-    let mut rows: Vec<_> = nodes.map(|(path, row)| (generation.node_key(path), row.encode())).collect();
-    rows.sort_unstable();
-    rows.iter().for_each(|(key, row)| batch.put(Column::Node, key, row));
 }
 
 /// Deletes the rows within these bounds; whether there were any.

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use parity_scale_codec::{DecodeAll, Encode};
 use rustorium_verkle::tree::{Bulk, OutOfOrder};
-use rustorium_verkle::{KeyPath, Leaf, NodePath, NodeRow, StateRoot, ValueHash};
+use rustorium_verkle::{KeyPath, Leaf, StateRoot, ValueHash};
 
 use crate::apply::check_size;
 use crate::backend::{Backend, BackendError, Batch, Bounds, Column, Durability, Snapshot, commit_patiently};
 use crate::block::{BlockHash, Header};
 use crate::error::{OpenError, ReadError};
-use crate::finalize::{put_genesis, put_leaf};
+use crate::finalize::{put_genesis, put_leaf, put_nodes};
 use crate::forks::{Forks, Size};
 use crate::journal::{self, Entry};
 use crate::layer::Run;
@@ -205,11 +205,12 @@ impl Store {
         while !rest.is_empty() {
             let (chunk, others) = rest.split_at(chunk_len(rest));
             rest = others;
-            let (batch, leaves) = self.pair_rows(chunk);
+            let (mut batch, leaves) = self.pair_rows(chunk);
             let nodes = bulk.push(&leaves).map_err(|OutOfOrder { path }| OpenError::Genesis {
                 what: format!("the key with the path {path} twice"),
             })?;
-            commit_patiently(&*self.backend, self.with_node_rows(batch, nodes), Durability::Buffered)?;
+            put_nodes(&mut batch, self.generation, &nodes);
+            commit_patiently(&*self.backend, batch, Durability::Buffered)?;
             proceed(progress(Progress { pairs: pairs_total - rest.len(), pairs_total }))?;
         }
         let nodes = bulk.finish();
@@ -218,7 +219,8 @@ impl Store {
         let hash = (genesis.hash)(&state_root);
         let header = Header { number: 0, hash, parent_hash: BlockHash::ZERO, state_root, timestamp_ms: None };
         let chain = ChainRow { id: genesis.id.to_owned(), genesis_hash: hash, genesis_content: content };
-        let mut batch = self.with_node_rows(Batch::new(), nodes);
+        let mut batch = Batch::new();
+        put_nodes(&mut batch, self.generation, &nodes);
         put_genesis(&mut batch, &header, content);
         batch.put(Column::Meta, meta::LIVE, &[self.generation.0]);
         batch.put(Column::Meta, meta::CHAIN, &chain.encode());
@@ -241,15 +243,6 @@ impl Store {
         keys.sort_unstable();
         keys.iter().for_each(|key| batch.put(Column::Index, key, &[]));
         (batch, leaves)
-    }
-
-    /// A batch with the rows of new nodes beside what is in it. The root of the empty tree has no row.
-    fn with_node_rows(&self, mut batch: Batch, nodes: Vec<(NodePath, NodeRow)>) -> Batch {
-        let nodes = nodes.into_iter().filter(|(_, row)| *row != NodeRow::EMPTY);
-        let mut rows: Vec<_> = nodes.map(|(path, row)| (self.generation.node_key(&path), row.encode())).collect();
-        rows.sort_unstable();
-        rows.iter().for_each(|(key, row)| batch.put(Column::Node, key, row));
-        batch
     }
 
     /// Takes away what an interrupted load has left.
