@@ -263,7 +263,7 @@ impl View {
         row: Option<LeafRow>,
         leaf: Option<Option<Leaf>>,
     ) -> Result<Option<Vec<u8>>, ReadError> {
-        let found = row.as_ref().map(LeafRow::leaf);
+        let found = row.as_ref().map(|row| Leaf { path: *path, value_hash: row.value_hash() });
         if leaf.is_some_and(|leaf| leaf != found) {
             // The cached node may be what is wrong.
             self.shared.cache.clear();
