@@ -57,8 +57,11 @@ impl Meters {
         }
     }
 
-    pub(crate) fn note_refusal(&self, error: &ApplyError) {
-        counter!(names::BLOCKS_REFUSED, "reason" => error.name()).increment(1);
+    /// Counts a block that was refused.
+    pub(crate) fn note_answer<T>(&self, answer: &Result<T, ApplyError>) {
+        if let Err(error) = answer {
+            counter!(names::BLOCKS_REFUSED, "reason" => error.name()).increment(1);
+        }
     }
 
     pub(crate) fn note_finality(&self, finalised: usize, dropped: usize) {

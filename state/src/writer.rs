@@ -10,6 +10,7 @@ mod choices;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, WeakSender};
 
@@ -30,6 +31,8 @@ use crate::view::Shared;
 pub const COMMANDS_MAX: usize = 64;
 /// Flushes that may be due before the writer waits for one.
 const LAG_MAX: u64 = 4;
+/// How long none is begun by itself after one has failed: a full disk does not empty between two commands.
+const FLUSH_PAUSE: Duration = Duration::from_secs(5);
 
 /// Opens a chain's state in a backend, loading the genesis if it is empty. `progress` hears of each chunk that is in the
 /// store, and may break the load off ([`OpenError::Interrupted`]): the next open starts it over.
@@ -44,7 +47,8 @@ pub fn open(
     let reader = Reader::new(&forks, store.genesis_hash());
     let (sender, messages) = async_channel::bounded(COMMANDS_MAX);
     let (config, wake) = (config.clone(), sender.downgrade());
-    let writer = Writer { store, config, forks, reader: reader.clone(), messages, wake, meters: Meters::new() };
+    let (meters, no_flush_before) = (Meters::new(), None);
+    let writer = Writer { store, config, forks, reader: reader.clone(), messages, no_flush_before, wake, meters };
     Ok((writer, Handle::new(sender), reader))
 }
 
@@ -55,6 +59,8 @@ pub struct Writer {
     forks: Forks,
     reader: Reader,
     messages: Receiver<Message>,
+    /// Until when none is begun by itself: the last one failed.
+    no_flush_before: Option<Instant>,
     /// To hear of flushes that have ended.
     wake: WeakSender<Message>,
     meters: Meters,
@@ -87,8 +93,16 @@ impl Writer {
             if let Message::Command(task, answer) = message {
                 let result = match task {
                     _ if self.messages.is_closed() => Err(ApplyError::Closed),
-                    Task::Apply(block) => self.apply(block),
-                    Task::Seal(changes) => self.seal(changes),
+                    Task::Apply(block) => {
+                        let answer = self.apply(block);
+                        self.meters.note_answer(&answer);
+                        answer
+                    }
+                    Task::Seal(changes) => {
+                        let answer = self.seal(changes);
+                        self.meters.note_answer(&answer);
+                        answer
+                    }
                     Task::Finalize(hash) => self.finalize(hash),
                     Task::ChooseHead { head, finalized } => self.choose_head(head, finalized),
                     Task::Rollback(hash) => self.rollback(hash),
@@ -98,9 +112,6 @@ impl Writer {
                     Ok(_) => {}
                     Err(error) if error.is_ours() => tracing::error!(%error, "a command failed"),
                     Err(error) => tracing::debug!(%error, "a command was refused"),
-                }
-                if let Err(error) = &result {
-                    self.meters.note_refusal(error);
                 }
                 // Whoever asked may be gone; what was done stays done.
                 let _ = answer.try_send(result);
@@ -130,6 +141,7 @@ impl Writer {
         }
         if due >= 1
             && !flusher.is_busy()
+            && self.no_flush_before.is_none_or(|then| Instant::now() >= then)
             && let Some(flush) = self.forks.flush()
         {
             flusher.begin(flush);
@@ -141,6 +153,7 @@ impl Writer {
         let ended = flusher.take(wait)?;
         Some(match ended {
             Ok(Flushed { number, hash, snapshot, took }) => {
+                self.no_flush_before = None;
                 self.forks.rebase(snapshot, number);
                 self.reader.publish(&self.forks);
                 self.meters.note_flush(&took);
@@ -150,6 +163,7 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, "a flush failed; the journal keeps what it was to write");
+                self.no_flush_before = Some(Instant::now() + FLUSH_PAUSE);
                 Err(error)
             }
         })
