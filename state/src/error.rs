@@ -189,6 +189,14 @@ pub enum ApplyError {
         /// The block's bytes.
         got: usize,
     },
+    /// A block whose changes make more rows than the journal takes: its keys were made to share long prefixes.
+    #[error("a block whose changes make rows of {got} bytes, the largest has {max}: split it")]
+    TooManyRows {
+        /// The limit, in bytes.
+        max: usize,
+        /// The bytes of the block's rows.
+        got: usize,
+    },
     /// Too much is not final: nothing more is applied until a block is finalised.
     #[error("too much is not final: at most {max} {what}, this block makes it {got}: finalise a block")]
     TooManyUnfinalised {
@@ -256,6 +264,7 @@ impl ApplyError {
             Self::ValueTooLarge { .. } => "ValueTooLarge",
             Self::TooManyChanges { .. } => "TooManyChanges",
             Self::BlockTooLarge { .. } => "BlockTooLarge",
+            Self::TooManyRows { .. } => "TooManyRows",
             Self::TooManyUnfinalised { .. } => "TooManyUnfinalised",
             Self::Pruned { .. } => "Pruned",
             Self::ZeroHash => "ZeroHash",

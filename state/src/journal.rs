@@ -12,9 +12,9 @@
 
 use parity_scale_codec::{Compact, Decode, Encode};
 
-use crate::backend::{Batch, Bounds, Column, Op, Snapshot};
+use crate::backend::{Batch, Bounds, Column, Op, PART_BYTES_MAX, Snapshot};
 use crate::block::BlockHash;
-use crate::error::ReadError;
+use crate::error::{ApplyError, ReadError};
 use crate::schema::HeaderRow;
 
 /// Set in a row's first byte when it is deleted.
@@ -22,6 +22,13 @@ const DELETE: u8 = 0x80;
 /// Journal rows that are read at once; one may be large.
 const PAGE_ROWS: usize = 16;
 const PAGE_BYTES: usize = 32 << 20;
+
+/// Bytes of the largest entry: what a backend takes in one row. A block's own limits keep it below, unless its keys were made
+/// to share long prefixes and so have many nodes.
+pub(crate) const ENTRY_BYTES_MAX: usize = PART_BYTES_MAX;
+/// What a row takes in an entry beside its key and value, and an entry beside its rows, at most.
+const ROW_BYTES: usize = 9;
+const HEAD_BYTES: usize = 256;
 
 /// A block as the journal has it.
 #[derive(Clone, Debug)]
@@ -42,6 +49,17 @@ pub(crate) fn key(number: u64, hash: &BlockHash) -> [u8; 40] {
     key
 }
 
+/// Refuses a block whose rows make a larger entry.
+pub(crate) fn check_size(rows: &Batch, max: usize) -> Result<(), ApplyError> {
+    let got = bytes(rows);
+    if got > max { Err(ApplyError::TooManyRows { max, got }) } else { Ok(()) }
+}
+
+/// Bytes that an entry has at most.
+fn bytes(rows: &Batch) -> usize {
+    rows.bytes() + ROW_BYTES * rows.len() + HEAD_BYTES
+}
+
 /// The batch that puts a block into the journal.
 pub(crate) fn entry(header: &HeaderRow, hash: &BlockHash, change_bytes: u64, rows: &Batch) -> Batch {
     let value = encode(header, change_bytes, rows);
@@ -52,7 +70,7 @@ pub(crate) fn entry(header: &HeaderRow, hash: &BlockHash, change_bytes: u64, row
 
 /// The value of a block's journal row.
 pub(crate) fn encode(header: &HeaderRow, change_bytes: u64, rows: &Batch) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(rows.bytes() + 8 * rows.len() + 256);
+    let mut bytes = Vec::with_capacity(self::bytes(rows));
     (header, change_bytes, rows.len() as u32).encode_to(&mut bytes);
     for op in rows.ops() {
         let (column, key, value) = match op {
@@ -161,6 +179,15 @@ mod tests {
         let entry = decode(&key, &value).unwrap();
         assert_eq!((entry.hash, entry.header, entry.change_bytes), (hash, header(), 55));
         assert_eq!(entry.rows.ops().collect::<Vec<_>>(), rows().ops().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_entry_is_no_larger_than_was_said_and_refused_when_it_is_too_large() {
+        let entry = encode(&header(), 55, &rows()).len();
+        assert!(entry <= bytes(&rows()));
+        assert!(check_size(&rows(), bytes(&rows())).is_ok());
+        let refused = check_size(&rows(), bytes(&rows()) - 1);
+        assert!(matches!(refused, Err(ApplyError::TooManyRows { max, got }) if got == max + 1), "{refused:?}");
     }
 
     #[test]

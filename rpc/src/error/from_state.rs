@@ -61,6 +61,9 @@ impl From<ApplyError> for ApiError {
             ApplyError::BlockTooLarge { max, got } => {
                 Self::LimitExceeded { limit: "changeBytes", max: max as u64, got: got as u64 }
             }
+            ApplyError::TooManyRows { max, got } => {
+                Self::LimitExceeded { limit: "rowBytes", max: max as u64, got: got as u64 }
+            }
             ApplyError::TooManyUnfinalised { what, max, got } => {
                 Self::TooManyUnfinalised { expected: format!("at most {max} {what}"), got: got.to_string() }
             }

@@ -165,6 +165,8 @@ fn what_is_not_final_is_bounded() {
     }
     let refused = running.handle.apply_blocking(block(4, &parent, vec![]));
     assert!(matches!(refused, Err(ApplyError::TooManyUnfinalised { what: "blocks", max: 3, got: 4 })), "{refused:?}");
+    let sealed = pollster::block_on(running.handle.seal(vec![]));
+    assert!(matches!(sealed, Err(ApplyError::TooManyUnfinalised { .. })), "{sealed:?}");
     // A known one is answered, and a finalised one makes room.
     assert_eq!(running.on(&running.genesis(), 1, vec![]).hash, hash(1));
     running.handle.finalize_blocking(hash(1)).unwrap();

@@ -29,6 +29,7 @@ impl Writer {
             return Ok(known);
         }
         let parent = self.parent(&block)?;
+        self.check_room(&block.changes)?;
         let applied = apply(&parent.view, block, &self.config.committer)?;
         self.keep(&parent, applied)
     }
@@ -42,6 +43,7 @@ impl Writer {
         let number = next.ok_or_else(|| not_a_child("a number that fits".into(), "one more".into()))?;
         let hash = BlockHash::ZERO;
         let block = Block { number, hash, parent_hash, timestamp_ms: None, state_root: None, changes };
+        self.check_room(&block.changes)?;
         let mut applied = apply(&parent.view, block, &self.config.committer)?;
         let hash = BlockHash::of_dev_block(&parent_hash, number, &applied.header.state_root);
         if self.header_row(&hash)?.is_some() {
@@ -67,7 +69,7 @@ impl Writer {
         }
     }
 
-    /// The block that this one is a child of, if there is room for the child.
+    /// The block that this one is a child of.
     fn parent(&self, block: &Block) -> Result<Arc<Branch>, ApplyError> {
         let Some(parent) = self.forks.branch(&block.parent_hash) else {
             return Err(match self.header_row(&block.parent_hash)? {
@@ -83,17 +85,22 @@ impl Writer {
             let expected = format!("number {}", number.saturating_add(1));
             return Err(not_a_child(expected, format!("number {}", block.number)));
         }
+        Ok(parent.clone())
+    }
+
+    /// Whether a block with these changes may be added to those that are not final.
+    fn check_room(&self, changes: &[Change]) -> Result<(), ApplyError> {
         if self.config.finality == Finality::Engine {
             let bytes = |(key, value): &Change| (key.len() + value.as_ref().map_or(0, Vec::len)) as u64;
             let blocks = ("blocks", self.config.unfinalised_max, self.forks.blocks().size() as u64 + 1);
-            let bytes = self.forks.change_bytes() + block.changes.iter().map(bytes).sum::<u64>();
+            let bytes = self.forks.change_bytes() + changes.iter().map(bytes).sum::<u64>();
             for (what, max, got) in [blocks, ("bytes", self.config.unfinalised_bytes_max, bytes)] {
                 if got > max {
                     return Err(ApplyError::TooManyUnfinalised { what, max, got });
                 }
             }
         }
-        Ok(parent.clone())
+        Ok(())
     }
 
     /// Makes an applied block durable, and shows it.
@@ -102,6 +109,7 @@ impl Writer {
         let rows = Arc::new(finalize::rows(self.store.generation(), &applied));
         let rows_len = rows.len();
         let Applied { header, content, changes, delta, mut phases } = applied;
+        journal::check_size(&rows, journal::ENTRY_BYTES_MAX)?;
         let (number, hash) = (header.number, header.hash);
         let size = Size { changes: changes.bytes(), rows: rows.bytes() as u64 };
         let is_head = parent.hash() == self.forks.head().hash();
