@@ -62,7 +62,7 @@ pub struct Run {
     /// [default: synced]
     #[arg(long, value_name = "LEVEL", value_parser = one_of(DURABILITIES))]
     pub durability: Option<Durability>,
-    /// Let the engine take back final blocks (engine_rollback)
+    /// Let the engine drop blocks that are not final (engine_rollback)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(hide_possible_values = true)]
     pub allow_rollback: Option<bool>,
