@@ -6,11 +6,11 @@
 //! which some rows are newer than the base; the journal's blocks lie over every one of them, so that nothing reads wrong,
 //! and the next flush writes them again.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{Builder, Scope};
 use std::time::Instant;
 
+use async_channel::{Receiver, Sender, bounded};
 use rustorium_verkle::NodePath;
 
 use crate::backend::{Backend, BackendError, Batch, Column, Durability, Snapshot, commit_patiently};
@@ -18,6 +18,7 @@ use crate::block::BlockHash;
 use crate::forks::Settled;
 use crate::journal;
 use crate::layer::Run;
+use crate::meeting;
 use crate::meters::Flushing;
 use crate::schema::{Generation, meta};
 
@@ -74,6 +75,9 @@ impl Flush {
     }
 }
 
+/// What a thread is to do.
+pub(crate) type Work<'a> = Box<dyn FnOnce() + Send + 'a>;
+
 /// A thread that writes one flush after the other. It ends when this is dropped.
 pub(crate) struct Flusher {
     jobs: Sender<Flush>,
@@ -82,21 +86,22 @@ pub(crate) struct Flusher {
 }
 
 impl Flusher {
-    /// Starts the thread; `wake` is called when a flush has ended.
-    pub(crate) fn start<'scope>(
-        scope: &'scope Scope<'scope, '_>,
+    /// Has `spawn` start the thread; `wake` is called when a flush has ended.
+    pub(crate) fn start<'a>(
+        spawn: impl FnOnce(Work<'a>) -> io::Result<()>,
         backend: Arc<dyn Backend>,
-        wake: impl Fn() + Send + 'scope,
-    ) -> std::io::Result<Self> {
-        let (jobs, work) = channel::<Flush>();
-        let (ended, done) = channel();
-        Builder::new().name("flusher".into()).spawn_scoped(scope, move || {
-            for flush in work {
+        wake: impl Fn() + Send + 'a,
+    ) -> io::Result<Self> {
+        // One flush at a time.
+        let (jobs, work) = bounded::<Flush>(1);
+        let (ended, done) = bounded(1);
+        spawn(Box::new(move || {
+            while let Ok(flush) = meeting::recv(&work) {
                 // Whoever asked may be gone; what was written stays written.
-                let _ = ended.send(flush.write(&*backend));
+                let _ = ended.try_send(flush.write(&*backend));
                 wake();
             }
-        })?;
+        }))?;
         Ok(Self { jobs, done, is_busy: false })
     }
 
@@ -107,14 +112,14 @@ impl Flusher {
     /// Begins a flush.
     pub(crate) fn begin(&mut self, flush: Flush) {
         assert!(!self.is_busy, "one flush at a time");
-        self.is_busy = self.jobs.send(flush).is_ok();
+        self.is_busy = self.jobs.try_send(flush).is_ok();
     }
 
     /// What the flush has come to, if it has ended; waits for the end if told to.
     pub(crate) fn take(&mut self, wait: bool) -> Option<Result<Flushed, BackendError>> {
         let ended = match self.is_busy {
             false => None,
-            true if wait => self.done.recv().ok(),
+            true if wait => meeting::recv(&self.done).ok(),
             true => self.done.try_recv().ok(),
         };
         self.is_busy &= ended.is_none();

@@ -4,6 +4,7 @@ use async_channel::{Receiver, Sender, TrySendError};
 
 use crate::block::{Block, BlockHash, Change, Header};
 use crate::error::ApplyError;
+use crate::meeting;
 use crate::metrics::BUSY;
 
 /// When a caller should try again, in milliseconds, after [`ApplyError::Busy`].
@@ -111,7 +112,7 @@ impl Handle {
     }
 
     fn ask_blocking(&self, task: Task) -> Answer {
-        self.send(task)?.recv_blocking().unwrap_or(Err(ApplyError::Closed))
+        meeting::recv(&self.send(task)?).unwrap_or(Err(ApplyError::Closed))
     }
 
     fn send(&self, task: Task) -> Result<Receiver<Answer>, ApplyError> {

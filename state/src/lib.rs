@@ -47,6 +47,7 @@ mod forks;
 mod handle;
 mod journal;
 mod layer;
+mod meeting;
 mod meters;
 pub mod metrics;
 mod reader;

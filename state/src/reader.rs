@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
 use crate::block::{At, BlockHash, Header};
 use crate::error::{AtError, ReadError};
 use crate::forks::{Blocks, Forks};
+use crate::meeting::Shown;
 use crate::view::View;
 
 /// Finds views. Cheap to clone; never waits for the writer, and the writer never waits for it.
 #[derive(Clone)]
 pub struct Reader {
-    published: Arc<ArcSwap<Published>>,
+    published: Arc<Shown<Published>>,
     genesis_hash: BlockHash,
 }
 
@@ -63,12 +62,25 @@ impl Published {
 
 impl Reader {
     pub(crate) fn new(forks: &Forks, genesis_hash: BlockHash) -> Self {
-        Self { published: Arc::new(ArcSwap::from_pointee(Published::new(forks))), genesis_hash }
+        Self { published: Arc::new(Shown::new(Published::new(forks))), genesis_hash }
     }
 
     /// Shows everyone who asks from now on the blocks as they are.
     pub(crate) fn publish(&self, forks: &Forks) {
-        self.published.store(Arc::new(Published::new(forks)));
+        #[cfg(test)]
+        if crate::meeting::checker::is_torn() {
+            self.publish_torn(forks);
+        }
+        self.published.show(Published::new(forks));
+    }
+
+    /// What must never be done, so that tests see it found: the head first, and then the rest.
+    #[cfg(test)]
+    fn publish_torn(&self, forks: &Forks) {
+        let (now, next) = (self.published.load(), Published::new(forks));
+        let (finalized, blocks) = (now.finalized.clone(), now.blocks.clone());
+        let status = Status { finalized: now.status.finalized.clone(), ..next.status };
+        self.published.show(Published { head: next.head, finalized, blocks, status });
     }
 
     /// The state of the newest block.
@@ -78,8 +90,8 @@ impl Reader {
 
     /// The state at a block: the finalised one or any above it. Anything older is pruned.
     pub fn at(&self, at: At) -> Result<Arc<View>, AtError> {
-        let published = self.published.load_full();
-        let Published { head, finalized, blocks, .. } = &*published;
+        let published = self.published.load();
+        let Published { head, finalized, blocks, .. } = &**published;
         match at {
             At::Head => Ok(head.clone()),
             At::Finalized => Ok(finalized.clone()),
@@ -112,7 +124,7 @@ impl Reader {
 
     /// The header of a block, if it is known.
     pub fn header(&self, hash: &BlockHash) -> Result<Option<Header>, ReadError> {
-        let published = self.published.load_full();
+        let published = self.published.load();
         match published.blocks.get(hash) {
             Some(branch) => Ok(Some(branch.view.header().clone())),
             None => Ok(published.finalized.header_row(hash)?.map(|row| row.header(*hash))),

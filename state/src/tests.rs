@@ -2,6 +2,7 @@
 
 mod cache;
 mod forks;
+mod interleavings;
 mod mending;
 
 use std::collections::BTreeMap;

@@ -8,8 +8,10 @@
 mod blocks;
 mod choices;
 
+use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, WeakSender};
@@ -18,9 +20,10 @@ use crate::backend::{Backend, BackendError};
 use crate::block::BlockHash;
 use crate::config::Config;
 use crate::error::{ApplyError, OpenError};
-use crate::flush::{Flushed, Flusher};
+use crate::flush::{Flushed, Flusher, Work};
 use crate::forks::Forks;
 use crate::handle::{Answer, Handle, Message, Task};
+use crate::meeting;
 use crate::meters::{Flushing, Meters};
 use crate::reader::Reader;
 use crate::schema::HeaderRow;
@@ -72,23 +75,28 @@ impl Writer {
     ///
     /// # Panics
     /// If the system gives it no thread.
-    pub fn run(mut self) {
-        let (backend, wake) = (self.store.backend().clone(), self.wake.clone());
+    pub fn run(self) {
         std::thread::scope(|scope| {
-            let wake = move || {
-                if let Some(messages) = wake.upgrade() {
-                    // A full queue has the writer awake, a closed one has it end.
-                    let _ = messages.try_send(Message::Flushed);
-                }
-            };
-            let mut flusher = Flusher::start(scope, backend, wake).expect("a thread for flushes");
-            self.carry_out(&mut flusher);
+            self.run_beside(|flusher| Builder::new().name("flusher".into()).spawn_scoped(scope, flusher).map(drop));
         });
         tracing::debug!("the writer ends");
     }
 
+    /// Runs beside a flusher that `spawn` gives a thread.
+    pub(crate) fn run_beside<'a>(mut self, spawn: impl FnOnce(Work<'a>) -> io::Result<()>) {
+        let (backend, wake) = (self.store.backend().clone(), self.wake.clone());
+        let wake = move || {
+            if let Some(messages) = wake.upgrade() {
+                // A full queue has the writer awake, a closed one has it end.
+                let _ = messages.try_send(Message::Flushed);
+            }
+        };
+        let mut flusher = Flusher::start(spawn, backend, wake).expect("a thread for flushes");
+        self.carry_out(&mut flusher);
+    }
+
     fn carry_out(&mut self, flusher: &mut Flusher) {
-        while let Ok(message) = self.messages.recv_blocking() {
+        while let Ok(message) = meeting::recv(&self.messages) {
             self.take_flushed(flusher, false);
             if let Message::Command(task, answer) = message {
                 let result = match task {
