@@ -3,7 +3,8 @@
 //!
 //! Everything here is pure: no disk, no clock, no sockets, no randomness of its own. [`tree::Descent`] *asks* for the
 //! nodes and leaves that an update or a proof needs, a level at a time, and whoever holds the tree supplies them.
-//! [`witness::Witness`] is what a light client checks against a 32-byte [`StateRoot`].
+//! [`witness::Witness`] is what a light client checks against a 32-byte [`StateRoot`], and [`update::UpdateWitness`] carries
+//! it from there to the state root after a block.
 //!
 //! ```
 //! use rustorium_verkle::{Claim, Change, Committer, KeyPath, WindowBits, tree};
@@ -29,6 +30,7 @@ mod parallel;
 pub mod setup;
 mod transcript;
 pub mod tree;
+pub mod update;
 pub mod witness;
 
 pub use commit::{Committer, WindowBits};
@@ -36,4 +38,5 @@ pub use curve::{Point, PointBytes};
 pub use key::{KeyPath, NodePath, SlotScalar, StateRoot, ValueHash};
 pub use node::{Leaf, NodeRow, Slot, SlotSet};
 pub use tree::{Change, Delta, Descent, Subtree, Supply, Want};
+pub use update::UpdateWitness;
 pub use witness::{Claim, Invalid, Rule, Witness};

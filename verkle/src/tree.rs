@@ -2,11 +2,12 @@
 //!
 //! The tree itself lives elsewhere. A [`Descent`] asks for what it needs, one level at a time, so that a store answers
 //! with one batched read; what it has been given is a [`Subtree`], which either applies the changes ([`Subtree::apply`])
-//! or proves the keys ([`Subtree::prove`]).
+//! or proves the keys ([`Subtree::prove`], [`Subtree::prove_update`]).
 //!
 //! ```text
-//! Descent::update(changes) ─ wanted ▸ supply ─ … ─ finish ▸ Subtree ─ apply ▸ Delta
-//! Descent::prove(keys)     ─ wanted ▸ supply ─ … ─ finish ▸ Subtree ─ prove ▸ Witness
+//! Descent::update(changes)              ─ wanted ▸ supply ─ … ─ finish ▸ Subtree ─ apply ▸ Delta
+//! Descent::prove(keys)                  ─ wanted ▸ supply ─ … ─ finish ▸ Subtree ─ prove ▸ Witness
+//! Descent::prove_update(reads, changes) ─ wanted ▸ supply ─ … ─ finish ▸ Subtree ─ prove_update ▸ UpdateWitness
 //! ```
 //!
 //! What the store supplies is trusted to be what it wrote, but not to be whole: a missing node or a leaf in the wrong
@@ -19,8 +20,10 @@ mod apply;
 mod bulk;
 mod memory;
 mod prove;
+mod shown;
 #[cfg(test)]
 mod tests;
+mod weigh;
 mod whole;
 
 use std::ops::Range;
@@ -29,11 +32,13 @@ use std::sync::Arc;
 pub use apply::{Delta, LeafDelta, NodeDelta};
 pub use bulk::{Bulk, OutOfOrder};
 pub use memory::Nodes;
+pub(crate) use shown::Sight;
 pub use whole::WholeNode;
 
 use crate::curve::{Point, PointBytes};
 use crate::key::{DEPTH_MAX, KeyPath, NodePath, SlotScalar, ValueHash};
 use crate::node::{Leaf, NodeRow, SlotSet};
+use crate::update::Companion;
 
 /// A change of one key: a new value, or its deletion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,22 +126,23 @@ pub struct Damage {
 enum Goal {
     /// Changes, ascending by path, each path once.
     Update(Vec<Change>),
-    /// Keys, ascending by path, each once.
-    Prove(Vec<KeyPath>),
+    /// Keys, ascending by path, each once; and what is to change of them, in the same order, if the root after is to be
+    /// proved, too.
+    Prove { keys: Vec<KeyPath>, changes: Vec<Change> },
 }
 
 impl Goal {
     fn path(&self, index: usize) -> KeyPath {
         match self {
             Self::Update(changes) => changes[index].path,
-            Self::Prove(keys) => keys[index],
+            Self::Prove { keys, .. } => keys[index],
         }
     }
 
     fn len(&self) -> usize {
         match self {
             Self::Update(changes) => changes.len(),
-            Self::Prove(keys) => keys.len(),
+            Self::Prove { keys, .. } => keys.len(),
         }
     }
 }
@@ -151,10 +157,20 @@ struct Visit {
     ends: Vec<End>,
     /// Slots through which walks go on: the slot and the index of the visit below, ascending.
     inner: Vec<(u8, usize)>,
-    /// Leaves in untouched slots, where a collapse depends on them.
-    rest: Option<Vec<Leaf>>,
+    /// What there is in the slots that no walk uses, where a collapse depends on it.
+    rest: Rest,
     /// All slots as scalars, where a proof needs them.
     slots: Vec<(u8, SlotScalar)>,
+}
+
+/// What there is in slots that no walk uses.
+enum Rest {
+    /// Enough, or nothing that matters: the node does not collapse.
+    Enough,
+    /// These leaves, if they are fewer than two, and no inner node.
+    Leaves(Vec<Leaf>),
+    /// Something; what it is has not been shown.
+    Unknown,
 }
 
 /// A slot in which the walks of some keys end.
@@ -171,6 +187,7 @@ enum Target {
     End { visit: usize, end: usize },
     Rest { visit: usize },
     Row { visit: usize },
+    Companion { visit: usize, slot: u8 },
 }
 
 /// A node that is to be entered.
@@ -187,6 +204,8 @@ pub struct Descent {
     goal: Goal,
     /// Parents before children.
     visits: Vec<Visit>,
+    /// What a proof of an update shows besides the walks, and of which visit.
+    companions: Vec<(usize, Companion)>,
     wanted: Vec<Want>,
     targets: Vec<Target>,
     /// Whether the question of collapses has been asked.
@@ -198,27 +217,35 @@ pub struct Descent {
 impl Descent {
     /// A walk to the keys that a block changes. The last change of a key wins.
     pub fn update(changes: impl IntoIterator<Item = Change>) -> Self {
-        let mut changes: Vec<Change> = changes.into_iter().collect();
-        // The sort is stable: among changes of one path the last stays last, and is the one kept.
-        changes.sort_by_key(|change| change.path);
-        changes.reverse();
-        changes.dedup_by_key(|change| change.path);
-        changes.reverse();
-        Self::start(Goal::Update(changes))
+        Self::start(Goal::Update(ascending(changes)))
     }
 
     /// A walk to the keys that a witness is to prove; a key named twice is proved once.
     pub fn prove(keys: impl IntoIterator<Item = KeyPath>) -> Self {
-        let mut keys: Vec<KeyPath> = keys.into_iter().collect();
+        Self::prove_update(keys, [])
+    }
+
+    /// A walk to the keys that a block reads or changes, which an update witness is to prove together with the root after
+    /// the block. The last change of a key wins.
+    pub fn prove_update(reads: impl IntoIterator<Item = KeyPath>, changes: impl IntoIterator<Item = Change>) -> Self {
+        let changes = ascending(changes);
+        let mut keys: Vec<KeyPath> = reads.into_iter().chain(changes.iter().map(|change| change.path)).collect();
         keys.sort_unstable();
         keys.dedup();
-        Self::start(Goal::Prove(keys))
+        Self::start(Goal::Prove { keys, changes })
     }
 
     fn start(goal: Goal) -> Self {
         let keys = 0..goal.len();
-        let mut descent =
-            Self { goal, visits: Vec::new(), wanted: Vec::new(), targets: Vec::new(), weighed: false, damaged: false };
+        let mut descent = Self {
+            goal,
+            visits: Vec::new(),
+            companions: Vec::new(),
+            wanted: Vec::new(),
+            targets: Vec::new(),
+            weighed: false,
+            damaged: false,
+        };
         descent.want_node(Entry { parent: None, path: NodePath::ROOT, commitment: None, keys });
         descent
     }
@@ -271,9 +298,13 @@ impl Descent {
                     for leaf in &leaves {
                         check_place(&visit.path, leaf.path.slot(visit.path.depth()), Some(leaf))?;
                     }
-                    visit.rest = Some(leaves);
+                    visit.rest = Rest::Leaves(leaves);
                 }
                 (Target::Row { visit }, Supply::Row(slots)) => self.visits[visit].slots = slots,
+                (Target::Companion { visit, slot }, answer) => {
+                    let content = self.companion(self.visits[visit].path, slot, answer)?;
+                    self.accompany(visit, slot, content);
+                }
                 _ => panic!("an answer of another kind than its want"),
             }
         }
@@ -291,7 +322,7 @@ impl Descent {
     pub fn finish(self) -> Subtree {
         assert!(!self.damaged, "the descent met damage");
         assert!(self.wanted.is_empty(), "the descent still wants something");
-        Subtree { goal: self.goal, visits: self.visits }
+        Subtree { goal: self.goal, visits: self.visits, companions: self.companions }
     }
 
     /// Enters a node: walks that end here want their slot's leaf, the others the next node.
@@ -326,77 +357,14 @@ impl Descent {
         }
         match (&self.goal, &whole) {
             (Goal::Update(_), _) => {}
-            (Goal::Prove(_), Some(whole)) => slots = whole.scalars(),
-            (Goal::Prove(_), None) => self.want(Want::Row { node: path, row }, Target::Row { visit: index }),
+            (Goal::Prove { .. }, Some(whole)) => slots = whole.scalars(),
+            (Goal::Prove { .. }, None) => self.want(Want::Row { node: path, row }, Target::Row { visit: index }),
         }
-        self.visits.push(Visit { path, row, whole, ends, inner: Vec::new(), rest: None, slots });
+        self.visits.push(Visit { path, row, whole, ends, inner: Vec::new(), rest: Rest::Enough, slots });
         if let Some((parent, slot)) = parent {
             self.visits[parent].inner.push((slot, index));
         }
         Ok(())
-    }
-
-    /// Finds the nodes that deletes might leave with fewer than two leaves, and asks what else they hold.
-    fn weigh(&mut self) {
-        let Goal::Update(changes) = &self.goal else { return };
-        // Of each visit: whether a leaf below it is deleted, and how many leaves are left for sure (2 stands for more).
-        let mut weights: Vec<(bool, usize)> = vec![(false, 2); self.visits.len()];
-        let mut in_doubt = Vec::new();
-        for (index, visit) in self.visits.iter().enumerate().rev() {
-            let (mut removed, mut least) = (false, 2 * (visit.row.inner.len() - visit.inner.len()));
-            let mut touched = visit.row.inner;
-            for (_, child) in &visit.inner {
-                removed |= weights[*child].0;
-                least += weights[*child].1;
-            }
-            for end in &visit.ends {
-                touched.insert(end.slot);
-                let deleted = |leaf: &Leaf| {
-                    changes[end.keys.clone()].iter().any(|change| change.path == leaf.path && change.value.is_none())
-                };
-                removed |= end.leaf.as_ref().is_some_and(deleted);
-                least +=
-                    end.after_one(changes).map_or_else(|| end.after(changes).len(), |leaf| leaf.is_some() as usize);
-            }
-            if visit.path != NodePath::ROOT && removed && least < 2 {
-                weights[index] = (true, least);
-                in_doubt.push((index, touched.complement()));
-            } else {
-                weights[index] = (removed, 2);
-            }
-        }
-        for (index, slots) in in_doubt {
-            let visit = &mut self.visits[index];
-            match &visit.whole {
-                Some(whole) => {
-                    let at = |leaf: &&Leaf| slots.contains(leaf.path.slot(visit.path.depth()));
-                    visit.rest = Some(whole.leaves().filter(at).take(2).copied().collect());
-                }
-                None => {
-                    let want = Want::Rest { node: visit.path, slots };
-                    self.want(want, Target::Rest { visit: index });
-                }
-            }
-        }
-    }
-}
-
-impl End {
-    /// What one change of a slot's only leaf, or of an empty slot, leaves there; `None` when it is not as simple as that.
-    fn after_one(&self, changes: &[Change]) -> Option<Option<Leaf>> {
-        let [change] = &changes[self.keys.clone()] else { return None };
-        let is_own = self.leaf.is_none_or(|leaf| leaf.path == change.path);
-        is_own.then(|| change.value.map(|value_hash| Leaf { path: change.path, value_hash }))
-    }
-
-    /// The leaves of this slot after the changes, ascending.
-    fn after(&self, changes: &[Change]) -> Vec<Leaf> {
-        let changes = &changes[self.keys.clone()];
-        let kept = self.leaf.filter(|leaf| changes.iter().all(|change| change.path != leaf.path));
-        let put = changes.iter().filter_map(|change| Some(Leaf { path: change.path, value_hash: change.value? }));
-        let mut leaves: Vec<Leaf> = put.chain(kept).collect();
-        leaves.sort_unstable_by_key(|leaf| leaf.path);
-        leaves
     }
 }
 
@@ -424,10 +392,22 @@ fn check_place(node: &NodePath, slot: u8, leaf: Option<&Leaf>) -> Result<(), Dam
     }
 }
 
-/// The part of a tree that a descent has seen.
+/// Changes by path; the last of a path is the one kept.
+fn ascending(changes: impl IntoIterator<Item = Change>) -> Vec<Change> {
+    let mut changes: Vec<Change> = changes.into_iter().collect();
+    // The sort is stable: among changes of one path the last stays last.
+    changes.sort_by_key(|change| change.path);
+    changes.reverse();
+    changes.dedup_by_key(|change| change.path);
+    changes.reverse();
+    changes
+}
+
+/// The part of a tree that a descent has seen, or that an update witness shows.
 pub struct Subtree {
     goal: Goal,
     visits: Vec<Visit>,
+    companions: Vec<(usize, Companion)>,
 }
 
 impl Subtree {

@@ -14,12 +14,13 @@ use std::fmt;
 use parity_scale_codec::{Compact, Decode, Encode, Input};
 
 pub use many::{Case, verify_many};
+pub(crate) use verify::Statement;
 
 use crate::curve::PointBytes;
 use crate::key::{DEPTH_MAX, KeyPath, ValueHash};
 use crate::multiproof::Multiproof;
 
-/// The format number of a witness (spec §5, §8).
+/// The format number of a witness (spec §5, §8); [`crate::update::VERSION`] is that of an update witness.
 pub const VERSION: u8 = 1;
 /// Bytes of the longest witness that is looked at.
 pub const BYTES_MAX: usize = 1 << 26;
@@ -77,7 +78,7 @@ pub enum Terminal {
 }
 
 impl Terminal {
-    fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         let (Self::Present { depth } | Self::Empty { depth } | Self::Other { depth, .. }) = self;
         *depth as usize
     }
@@ -156,7 +157,7 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    fn new(rule: Rule, what: impl Into<String>) -> Self {
+    pub(crate) fn new(rule: Rule, what: impl Into<String>) -> Self {
         Self { rule, what: what.into() }
     }
 }
@@ -164,8 +165,19 @@ impl Invalid {
 impl Witness {
     /// The bytes of spec §5.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(1 + 48 * (self.nodes.len() + 3) + 4 * self.terminals.len() + 8);
-        bytes.push(VERSION);
+        self.encode_with(VERSION, &[])
+    }
+
+    /// Decodes foreign bytes; a refusal is always by rule `decode`.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Invalid> {
+        Self::decode_with(bytes, VERSION, |_| Ok(())).map(|(witness, ())| witness)
+    }
+
+    /// The bytes of a format of this version, which has `between` between the nodes and the proof.
+    pub(crate) fn encode_with(&self, version: u8, between: &[u8]) -> Vec<u8> {
+        let fixed = 1 + 48 * (self.nodes.len() + 3) + 8;
+        let mut bytes = Vec::with_capacity(fixed + 4 * self.terminals.len() + between.len());
+        bytes.push(version);
         bytes.extend(self.root.0);
         Compact(self.terminals.len() as u32).encode_to(&mut bytes);
         for terminal in &self.terminals {
@@ -183,30 +195,39 @@ impl Witness {
         for node in &self.nodes {
             bytes.extend(node.0);
         }
+        bytes.extend(between);
         bytes.extend(self.proof.d.0);
         bytes.extend(self.proof.pi.0);
         bytes
     }
 
-    /// Decodes foreign bytes; a refusal is always by rule `decode`.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Invalid> {
+    /// The reverse of [`Witness::encode_with`]; `between` decodes what is between the nodes and the proof.
+    pub(crate) fn decode_with<T>(
+        bytes: &[u8],
+        version: u8,
+        between: impl FnOnce(&mut &[u8]) -> Result<T, parity_scale_codec::Error>,
+    ) -> Result<(Self, T), Invalid> {
         let refused = |what: String| Invalid::new(Rule::Decode, what);
         if bytes.len() > BYTES_MAX {
             return Err(refused(format!("{} bytes, at most {BYTES_MAX} are looked at", bytes.len())));
         }
         let rest = &mut &bytes[..];
-        let witness = decode_fields(rest).map_err(|error| refused(error.to_string()))?;
+        let decoded = decode_fields(rest, version, between).map_err(|error| refused(error.to_string()))?;
         if !rest.is_empty() {
             return Err(refused(format!("{} bytes are left over", rest.len())));
         }
-        Ok(witness)
+        Ok(decoded)
     }
 }
 
-fn decode_fields(input: &mut &[u8]) -> Result<Witness, parity_scale_codec::Error> {
+fn decode_fields<T>(
+    input: &mut &[u8],
+    expected: u8,
+    between: impl FnOnce(&mut &[u8]) -> Result<T, parity_scale_codec::Error>,
+) -> Result<(Witness, T), parity_scale_codec::Error> {
     let version = u8::decode(input)?;
-    if version != VERSION {
-        return Err(format_error(format!("version {version}, expected {VERSION}")));
+    if version != expected {
+        return Err(format_error(format!("version {version}, expected {expected}")));
     }
     let root = PointBytes(<[u8; 48]>::decode(input)?);
     let count = decode_count(input, 2)?;
@@ -216,13 +237,14 @@ fn decode_fields(input: &mut &[u8]) -> Result<Witness, parity_scale_codec::Error
     let terminals = (0..count).map(|_| decode_terminal(input)).collect::<Result<_, _>>()?;
     let count = decode_count(input, 48)?;
     let nodes = (0..count).map(|_| <[u8; 48]>::decode(input).map(PointBytes)).collect::<Result<_, _>>()?;
+    let between = between(input)?;
     let d = PointBytes(<[u8; 48]>::decode(input)?);
     let pi = PointBytes(<[u8; 48]>::decode(input)?);
-    Ok(Witness { root, terminals, nodes, proof: Multiproof { d, pi } })
+    Ok((Witness { root, terminals, nodes, proof: Multiproof { d, pi } }, between))
 }
 
 /// A list's length, which the bytes that are left must be able to hold.
-fn decode_count(input: &mut &[u8], item_bytes_min: usize) -> Result<usize, parity_scale_codec::Error> {
+pub(crate) fn decode_count(input: &mut &[u8], item_bytes_min: usize) -> Result<usize, parity_scale_codec::Error> {
     let count = Compact::<u32>::decode(input)?.0 as usize;
     let room = input.remaining_len()?.unwrap_or(0) / item_bytes_min;
     if count > room {
@@ -248,6 +270,6 @@ fn decode_terminal(input: &mut &[u8]) -> Result<Terminal, parity_scale_codec::Er
     }
 }
 
-fn format_error(what: String) -> parity_scale_codec::Error {
+pub(crate) fn format_error(what: String) -> parity_scale_codec::Error {
     parity_scale_codec::Error::from("malformed witness").chain(what)
 }

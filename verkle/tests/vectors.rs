@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 use rustorium_verkle::curve::{Scalar, Sum, pairings_agree};
 use rustorium_verkle::tree::{Bulk, Nodes};
 use rustorium_verkle::{
-    Change, Claim, Committer, Descent, KeyPath, Leaf, NodePath, NodeRow, Point, PointBytes, Rule, SlotScalar,
-    StateRoot, ValueHash, WindowBits, Witness, setup,
+    Change, Claim, Committer, Descent, Invalid, KeyPath, Leaf, NodePath, NodeRow, Point, PointBytes, Rule, SlotScalar,
+    StateRoot, UpdateWitness, ValueHash, WindowBits, Witness, setup,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -264,5 +264,82 @@ fn kzg_openings_of_the_consensus_tests() {
     let vectors: KzgVectors = vectors("kzg_verify_proof.json");
     for case in &vectors.cases {
         assert_eq!(verify_kzg_proof(case), case.output, "{}", case.name);
+    }
+}
+
+#[derive(Deserialize)]
+struct StatelessUpdate {
+    cases: Vec<UpdateCase>,
+    must_accept: Vec<OtherUpdate>,
+    must_reject: Vec<UpdateForgery>,
+}
+
+#[derive(Deserialize)]
+struct UpdateCase {
+    pairs: Vec<(Hex, Hex)>,
+    reads: Vec<Hex>,
+    changes: Vec<(Hex, Option<Hex>)>,
+    witness: Hex,
+    state_root: Hex,
+    state_root_after: Hex,
+}
+
+#[derive(Deserialize)]
+struct OtherUpdate {
+    why: String,
+    state_root: Hex,
+    claims: Vec<(Hex, Option<Hex>)>,
+    changes: Vec<(Hex, Option<Hex>)>,
+    witness: Hex,
+    state_root_after: Hex,
+}
+
+#[derive(Deserialize)]
+struct UpdateForgery {
+    why: String,
+    rule: String,
+    state_root: Hex,
+    claims: Vec<(Hex, Option<Hex>)>,
+    changes: Vec<(Hex, Option<Hex>)>,
+    witness: Hex,
+}
+
+/// The verdict about bytes: the state root after, or the rule that refuses them.
+fn update(root: &Hex, claims: &[Claim], changes: &[(Hex, Option<Hex>)], witness: &Hex) -> Result<StateRoot, Invalid> {
+    let changes: Vec<Change> = changes.iter().map(change).collect();
+    UpdateWitness::decode(&witness.0)?.verify(&root.root(), claims, &changes, &COMMITTER)
+}
+
+#[test]
+fn updates() {
+    let vectors: StatelessUpdate = vectors("stateless_update_v1.json");
+    for (index, case) in vectors.cases.iter().enumerate() {
+        let mut nodes = tree_of(&case.pairs);
+        assert_eq!(nodes.state_root(), case.state_root.root(), "case {index}");
+        let reads: Vec<KeyPath> = case.reads.iter().map(|key| KeyPath::of(&key.0)).collect();
+        let changes: Vec<Change> = case.changes.iter().map(change).collect();
+        let proved = nodes.prove_update(&reads, &changes).unwrap();
+        assert_eq!(Hex(proved.encode()), case.witness, "case {index}");
+
+        let mut keys: Vec<&Hex> = case.reads.iter().chain(case.changes.iter().map(|(key, _)| key)).collect();
+        keys.sort_by_key(|key| &key.0);
+        keys.dedup();
+        let before =
+            |key: &Hex| case.pairs.iter().rev().find(|(other, _)| other == key).map(|(_, value)| value.clone());
+        let claims: Vec<Claim> = keys.into_iter().map(|key| claim(&(key.clone(), before(key)))).collect();
+        let judged = update(&case.state_root, &claims, &case.changes, &case.witness);
+        assert_eq!(judged, Ok(case.state_root_after.root()), "case {index}");
+        assert_eq!(nodes.apply(changes, &COMMITTER).state_root(), case.state_root_after.root(), "case {index}");
+    }
+    for other in &vectors.must_accept {
+        let claims: Vec<Claim> = other.claims.iter().map(claim).collect();
+        let judged = update(&other.state_root, &claims, &other.changes, &other.witness);
+        assert_eq!(judged, Ok(other.state_root_after.root()), "{}", other.why);
+    }
+    for forgery in &vectors.must_reject {
+        let claims: Vec<Claim> = forgery.claims.iter().map(claim).collect();
+        let judged = update(&forgery.state_root, &claims, &forgery.changes, &forgery.witness);
+        let refused = judged.expect_err(&forgery.why);
+        assert_eq!(refused.rule.name(), forgery.rule, "{}: {refused}", forgery.why);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Change, End, Goal, Subtree, Visit, WholeNode};
+use super::{Change, End, Goal, Rest, Subtree, Visit, WholeNode};
 use crate::commit::{Committer, NodeDeltas, SlotDelta};
 use crate::curve::Point;
 use crate::key::{KeyPath, NodePath, SlotScalar, StateRoot, ValueHash};
@@ -89,6 +89,8 @@ struct Shape {
     number: u32,
     edits: Vec<Edit>,
     vanished: Vec<NodeDelta>,
+    /// Nodes that are left with something of which it is not known what it is.
+    undecided: Vec<NodePath>,
 }
 
 /// Nodes that one thread shapes at a time.
@@ -100,6 +102,14 @@ impl Subtree {
     /// # Panics
     /// If the descent was made for a proof.
     pub fn apply(self, committer: &Committer) -> Delta {
+        self.try_apply(committer).expect("a store tells everything that a collapse depends on")
+    }
+
+    /// The same, or the node of which it has not been shown whether it collapses.
+    ///
+    /// # Panics
+    /// If the descent was made for a proof.
+    pub(crate) fn try_apply(self, committer: &Committer) -> Result<Delta, NodePath> {
         let Goal::Update(changes) = &self.goal else { panic!("this subtree was loaded for a proof") };
         let mut shapes: Vec<Shape> = Vec::new();
         // Of each visit: what its parent's slot holds afterwards; `None` when nothing below changed.
@@ -110,8 +120,8 @@ impl Subtree {
             above -= level.len();
             let parts = level.chunks(SHAPE_VISITS).zip(shapes.len() as u32..).collect::<Vec<_>>();
             let shape = |(visits, number): &(&[Visit], u32)| {
-                let mut shape =
-                    Shape { number: *number, edits: Vec::with_capacity(visits.len()), vanished: Vec::new() };
+                let edits = Vec::with_capacity(visits.len());
+                let mut shape = Shape { number: *number, edits, vanished: Vec::new(), undecided: Vec::new() };
                 let settle = |visit| shape.settle(visit, changes, &self.visits, &outcomes);
                 (visits.iter().map(settle).collect::<Vec<_>>(), shape)
             };
@@ -126,6 +136,9 @@ impl Subtree {
                 shapes.push(shape);
             }
         }
+        if let Some(node) = shapes.iter().flat_map(|shape| &shape.undecided).next() {
+            return Err(*node);
+        }
         let root = self.visits[0].row;
         let mut nodes: Vec<NodeDelta> = shapes.iter_mut().flat_map(|shape| shape.vanished.drain(..)).collect();
         let edits: Vec<Vec<Edit>> = shapes.into_iter().map(|shape| shape.edits).collect();
@@ -136,7 +149,7 @@ impl Subtree {
             Some(NodeDelta { path: NodePath::ROOT, new: Some(row), .. }) => row.commitment,
             _ => root.commitment,
         };
-        Delta { root, leaves: leaf_deltas(&self.visits, changes), nodes, whole }
+        Ok(Delta { root, leaves: leaf_deltas(&self.visits, changes), nodes, whole })
     }
 }
 
@@ -179,15 +192,27 @@ impl Shape {
             return None;
         }
         // A node other than the root with one leaf below it is replaced by the leaf, with none by nothing.
-        if let Some(rest) = visit.rest.as_ref().filter(|_| inner.is_empty()) {
-            let leaves: Vec<Content> = left
-                .into_iter()
-                .filter(|content| *content != Content::Empty)
-                .chain(rest.iter().copied().map(Content::Leaf))
-                .collect();
-            if leaves.len() < 2 {
-                self.vanished.push(NodeDelta { path: visit.path, old: Some(visit.row), new: None });
-                return Some(leaves.first().copied().unwrap_or(Content::Empty));
+        let gone = |(_, old, new): &(u8, Content, Content)| match new {
+            Content::Empty => true,
+            Content::Leaf(_) => matches!(old, Content::Stored(_)),
+            Content::Stored(_) | Content::Edited(_) => false,
+        };
+        if inner.is_empty() && slots.iter().any(gone) {
+            left.retain(|content| *content != Content::Empty);
+            match &visit.rest {
+                Rest::Enough => {}
+                Rest::Leaves(rest) => {
+                    left.extend(rest.iter().copied().map(Content::Leaf));
+                    if left.len() < 2 {
+                        self.vanished.push(NodeDelta { path: visit.path, old: Some(visit.row), new: None });
+                        return Some(left.first().copied().unwrap_or(Content::Empty));
+                    }
+                }
+                Rest::Unknown if left.is_empty() => {
+                    self.undecided.push(visit.path);
+                    return Some(Content::Empty);
+                }
+                Rest::Unknown => {}
             }
         }
         slots.sort_unstable_by_key(|(slot, ..)| *slot);

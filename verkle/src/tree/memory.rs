@@ -8,6 +8,7 @@ use crate::commit::Committer;
 use crate::curve::PointBytes;
 use crate::key::{KeyPath, NodePath, StateRoot, ValueHash};
 use crate::node::{Leaf, NodeRow, Slot};
+use crate::update::UpdateWitness;
 use crate::witness::Witness;
 
 /// Nodes and leaves by their paths. The default is the empty tree.
@@ -43,6 +44,13 @@ impl Nodes {
         let mut descent = Descent::prove(keys.iter().copied());
         self.load(&mut descent)?;
         descent.finish().prove(None)
+    }
+
+    /// The update witness for what a block reads and changes; made without tables. The last change of a key wins.
+    pub fn prove_update(&self, reads: &[KeyPath], changes: &[Change]) -> Result<UpdateWitness, Damage> {
+        let mut descent = Descent::prove_update(reads.iter().copied(), changes.iter().copied());
+        self.load(&mut descent)?;
+        descent.finish().prove_update(None)
     }
 
     /// `c48` of the root commitment.

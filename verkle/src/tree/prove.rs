@@ -1,4 +1,5 @@
-//! Proving the keys that a descent has walked to: which slots are opened, and how each walk ends (spec §5).
+//! Proving the keys that a descent has walked to: which slots are opened, and how each walk ends (spec §5). A proof of an
+//! update opens the companions' slots, too (`STATELESS_UPDATE.md`).
 
 use super::{Damage, End, Goal, Subtree, Visit};
 use crate::commit::Committer;
@@ -7,6 +8,7 @@ use crate::key::{KeyPath, SlotScalar};
 use crate::multiproof::{self, Opened, Query};
 use crate::node::Leaf;
 use crate::parallel;
+use crate::update::{Companion, UpdateWitness};
 use crate::witness::{Terminal, Witness};
 
 impl Subtree {
@@ -14,9 +16,31 @@ impl Subtree {
     /// faster than without.
     ///
     /// # Panics
-    /// If the descent was made for an update.
+    /// If the descent was not made by that.
     pub fn prove(self, committer: Option<&Committer>) -> Result<Witness, Damage> {
-        let Goal::Prove(keys) = &self.goal else { panic!("this subtree was loaded for an update") };
+        let Goal::Prove { keys, changes } = &self.goal else { panic!("this subtree was loaded for an update") };
+        assert!(changes.is_empty(), "this subtree was loaded for an update witness");
+        self.prove_walks(keys, &[], committer)
+    }
+
+    /// The update witness for the reads and changes of [`super::Descent::prove_update`], as every honest prover makes it.
+    ///
+    /// # Panics
+    /// If the descent was made for an update.
+    pub fn prove_update(mut self, committer: Option<&Committer>) -> Result<UpdateWitness, Damage> {
+        self.companions.sort_unstable_by_key(|(_, companion)| companion.node);
+        let Goal::Prove { keys, .. } = &self.goal else { panic!("this subtree was loaded for an update") };
+        let walks = self.prove_walks(keys, &self.companions, committer)?;
+        Ok(UpdateWitness { walks, companions: self.companions.into_iter().map(|(_, companion)| companion).collect() })
+    }
+
+    /// The walks and the openings that they and the companions rest on. Of each companion, the visit that it belongs to.
+    fn prove_walks(
+        &self,
+        keys: &[KeyPath],
+        companions: &[(usize, Companion)],
+        committer: Option<&Committer>,
+    ) -> Result<Witness, Damage> {
         let mut order: Vec<usize> = (0..self.visits.len()).collect();
         order.sort_unstable_by_key(|&visit| self.visits[visit].path);
 
@@ -26,7 +50,9 @@ impl Subtree {
             scalars[visit] = scalar;
         }
         let mut queries = Vec::with_capacity(keys.len() + order.len());
-        let asked = parallel::map_light(&order, |&visit| self.visits[visit].openings(&scalars));
+        let mut beside: Vec<Option<&Companion>> = vec![None; self.visits.len()];
+        companions.iter().for_each(|(visit, companion)| beside[*visit] = Some(companion));
+        let asked = parallel::map_light(&order, |&visit| self.visits[visit].openings(beside[visit], &scalars));
         for (node, openings) in asked.into_iter().enumerate() {
             queries.extend(openings?.into_iter().map(|(z, y)| Query { node, z, y }));
         }
@@ -59,13 +85,14 @@ impl Subtree {
 }
 
 impl Visit {
-    /// The slots that walks go through or end in, with their contents' scalars, ascending; `scalars` are those of the nodes
-    /// visited.
-    fn openings(&self, scalars: &[SlotScalar]) -> Result<Vec<(u8, SlotScalar)>, Damage> {
+    /// The slots that walks go through or end in, and the companion's, with their contents' scalars, ascending; `scalars` are
+    /// those of the nodes visited.
+    fn openings(&self, companion: Option<&Companion>, scalars: &[SlotScalar]) -> Result<Vec<(u8, SlotScalar)>, Damage> {
         let leaf = |end: &End| end.leaf.map_or(SlotScalar::EMPTY, |leaf| leaf.scalar());
         let ends = self.ends.iter().map(|end| (end.slot, leaf(end)));
         let inner = self.inner.iter().map(|(slot, child)| (*slot, scalars[*child]));
-        let mut openings: Vec<(u8, SlotScalar)> = ends.chain(inner).collect();
+        let companion = companion.map(|companion| (companion.slot, companion.content.scalar()));
+        let mut openings: Vec<(u8, SlotScalar)> = ends.chain(inner).chain(companion).collect();
         openings.sort_unstable_by_key(|(slot, _)| *slot);
         match openings.iter().find(|(slot, scalar)| self.scalar(*slot) != *scalar) {
             Some(_) => Err(Damage { node: self.path, what: "a slot's scalar is not that of its content" }),
@@ -73,7 +100,8 @@ impl Visit {
         }
     }
 
-    fn scalar(&self, slot: u8) -> SlotScalar {
+    /// What a slot counts for, where all slots are known.
+    pub(super) fn scalar(&self, slot: u8) -> SlotScalar {
         match self.slots.binary_search_by_key(&slot, |(slot, _)| *slot) {
             Ok(at) => self.slots[at].1,
             Err(_) => SlotScalar::EMPTY,

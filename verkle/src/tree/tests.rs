@@ -1,5 +1,7 @@
 //! The tree against its naive twin: a rebuild from the set of pairs alone, slot by slot, by plain multiplication.
 
+mod update;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

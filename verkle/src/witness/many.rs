@@ -46,7 +46,7 @@ struct Judged {
 /// `seed` must not be known to whoever made the witnesses. An honest witness is never refused for the company it is in, and
 /// a forged one passes with a probability of `2^-128`.
 pub fn verify_many(cases: &[Case<'_>], seed: &[u8; 32]) -> Vec<Result<(), Invalid>> {
-    let statements = parallel::map(cases, |case| case.witness.statement(&case.state_root, case.claims));
+    let statements = parallel::map(cases, |case| case.witness.statement(&case.state_root, case.claims, &[]));
     // Witnesses of one state have nodes in common, the root at least: each is decoded once.
     let mut places: BTreeMap<PointBytes, usize> = BTreeMap::new();
     let mut distinct: Vec<PointBytes> = Vec::new();

@@ -107,7 +107,7 @@ fn forgeries_that_cancel_each_other_are_refused() {
     let claims = [[claim(0, 3, true)], [claim(0, 1_500, true)]];
     let mut witnesses = claims.each_ref().map(|claims| prove(&nodes, claims));
     let root = nodes.state_root();
-    let statements = [0, 1].map(|i| witnesses[i].statement(&root, &claims[i]).unwrap());
+    let statements = [0, 1].map(|i| witnesses[i].statement(&root, &claims[i], &[]).unwrap());
     let equations =
         [0, 1].map(|i| Equation::new(&statements[i].commitments, &statements[i].queries, &witnesses[i].proof).unwrap());
     // With π + X in place of π an equation is wrong by (t − τ)·X. For X = (t' − τ)·[1] and X' = −(t − τ)·[1] the errors are

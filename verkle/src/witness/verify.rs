@@ -1,4 +1,4 @@
-//! Judging a witness: rules 2 to 8 of spec §5, in their order.
+//! Judging a witness: rules 2 to 8 of spec §5, in their order; with companions, that of an update witness.
 
 use std::fmt;
 
@@ -8,21 +8,26 @@ use crate::key::{DEPTH_MAX, NodePath, SlotScalar, StateRoot};
 use crate::multiproof::{Equation, Points, Query};
 use crate::node::Leaf;
 use crate::parallel;
+use crate::update::{Companion, Content};
 
 /// What a witness says of which nodes, when rules 2 to 6 hold.
-pub(super) struct Statement {
+pub(crate) struct Statement {
+    /// What is claimed, ascending by path.
+    pub(crate) claims: Vec<Claim>,
     /// The nodes visited, the root first, ascending by path.
-    visits: Vec<Visit>,
-    /// `c48` of each.
-    pub(super) commitments: Vec<PointBytes>,
-    /// Every opening that the walks rest on, ascending by node and slot.
-    pub(super) queries: Vec<Query>,
+    pub(crate) visits: Vec<Visit>,
+    /// Of each claim, the visit in which its walk ends.
+    pub(crate) ends: Vec<usize>,
+    /// `c48` of each node visited.
+    pub(crate) commitments: Vec<PointBytes>,
+    /// Every opening that the walks and the companions rest on, ascending by node and slot.
+    pub(crate) queries: Vec<Query>,
 }
 
 /// A node that a walk passes through, and the node that holds it (the root: itself).
-struct Visit {
-    path: NodePath,
-    parent: usize,
+pub(crate) struct Visit {
+    pub(crate) path: NodePath,
+    pub(crate) parent: usize,
 }
 
 /// The points of a witness (rule `point`).
@@ -36,19 +41,28 @@ pub(super) struct Decoded {
 impl Witness {
     /// Judges the witness against a state root and the caller's claims: rules 2 to 8 of spec §5, in their order.
     pub fn verify(&self, state_root: &StateRoot, claims: &[Claim]) -> Result<(), Invalid> {
-        let statement = self.statement(state_root, claims)?;
+        self.open(&self.statement(state_root, claims, &[])?).map(|_| ())
+    }
+
+    /// Rules 7 and 8; the nodes' commitments.
+    pub(crate) fn open(&self, statement: &Statement) -> Result<Vec<Point>, Invalid> {
         // A square root each: the costly part of a large witness that is refused.
         let nodes = Point::decode_many(&statement.commitments);
-        let Decoded { nodes, d, pi } = self.points(&statement, nodes.into_iter())?;
+        let Decoded { nodes, d, pi } = self.points(statement, nodes.into_iter())?;
         let equation = Equation::new(&statement.commitments, &statement.queries, &self.proof);
         match equation {
-            Some(equation) if equation.holds(Points { nodes: &nodes, d, pi }) => Ok(()),
+            Some(equation) if equation.holds(Points { nodes: &nodes, d, pi }) => Ok(nodes),
             _ => Err(refuted()),
         }
     }
 
     /// Rules 2 to 6.
-    pub(super) fn statement(&self, state_root: &StateRoot, claims: &[Claim]) -> Result<Statement, Invalid> {
+    pub(crate) fn statement(
+        &self,
+        state_root: &StateRoot,
+        claims: &[Claim],
+        companions: &[Companion],
+    ) -> Result<Statement, Invalid> {
         // Of a witness that was made by hand, not decoded.
         if let Some(terminal) = self.terminals.iter().find(|terminal| terminal.depth() > DEPTH_MAX) {
             return Err(Invalid::new(Rule::Decode, format!("a terminal of depth {}", terminal.depth())));
@@ -59,9 +73,10 @@ impl Witness {
         let claims = self.sorted_claims(claims)?;
         let (visits, ends) = self.walks(&claims)?;
         self.check_terminals(&claims)?;
-        let queries = self.queries(&claims, &visits, &ends)?;
+        let mut queries = self.queries(&claims, &visits, &ends)?;
+        add_companions(&mut queries, companions, &visits)?;
         let commitments = std::iter::once(self.root).chain(self.nodes.iter().copied()).collect();
-        Ok(Statement { visits, commitments, queries })
+        Ok(Statement { claims, visits, ends, commitments, queries })
     }
 
     /// The claims in the order of the terminals (rule `count`).
@@ -190,6 +205,31 @@ impl Witness {
         });
         Ok(Decoded { nodes, d: d?, pi: pi? })
     }
+}
+
+/// Adds the openings of companions to those of walks, which are sorted (rule `query`).
+fn add_companions(queries: &mut Vec<Query>, companions: &[Companion], visits: &[Visit]) -> Result<(), Invalid> {
+    if companions.is_empty() {
+        return Ok(());
+    }
+    let of_walks = queries.len();
+    for Companion { node, slot, content } in companions {
+        let refused = |what| Err(Invalid::new(Rule::Query, format!("companion in slot {slot} of node {node}: {what}")));
+        let Ok(visit) = visits.binary_search_by_key(node, |visit| visit.path) else {
+            return refused("no walk visits the node");
+        };
+        if queries[..of_walks].binary_search_by_key(&(visit, *slot), |query| (query.node, query.z)).is_ok() {
+            return refused("a walk uses the slot");
+        }
+        if let Content::Leaf(Leaf { path, .. }) = content
+            && (!node.covers(path) || path.slot(node.depth()) != *slot)
+        {
+            return refused("the leaf belongs elsewhere");
+        }
+        queries.push(Query { node: visit, z: *slot, y: content.scalar() });
+    }
+    queries.sort_by_key(|query| (query.node, query.z));
+    Ok(())
 }
 
 /// Rule `multiproof`.
