@@ -170,6 +170,11 @@ pub enum WitnessCommand {
     Get(WitnessGet),
     /// Verify a bundle offline: exit code 0 if it is valid, 65 if not
     Verify(WitnessVerify),
+    /// Fetch an update witness for a block's changes from a node: prints a bundle, the result of state_getUpdateWitness
+    /// with the changes
+    UpdateGet(UpdateGet),
+    /// Verify such a bundle offline and print the state root after the changes: exit code 0 if it is valid, 65 if not
+    UpdateVerify(WitnessVerify),
 }
 
 /// Arguments of `witness get`.
@@ -183,7 +188,21 @@ pub struct WitnessGet {
     pub remote: Remote,
 }
 
-/// Arguments of `witness verify`.
+/// Arguments of `witness update-get`.
+#[derive(Args, Debug)]
+pub struct UpdateGet {
+    /// The changes: a file of JSON [[key, value], …], 0x hex, null to delete; or - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub changes: PathBuf,
+    /// Keys that are read besides: 0x hex, or plain text
+    #[arg(value_name = "KEY")]
+    pub reads: Vec<Key>,
+    /// The node to ask; the block is the one before the changes.
+    #[command(flatten)]
+    pub remote: Remote,
+}
+
+/// Arguments of `witness verify` and `witness update-verify`.
 #[derive(Args, Debug)]
 pub struct WitnessVerify {
     /// The bundle's file, or - for standard input

@@ -22,7 +22,7 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (addr, handle) = runtime.block_on(async {
             let mut module = RpcModule::new(());
-            for method in ["state_getStorage", "state_getWitness"] {
+            for method in ["state_getStorage", "state_getWitness", "state_getUpdateWitness"] {
                 let answer = answer.clone();
                 let respond = move |params: Params<'_>, _: &(), _: &_| answer(method, &params.parse::<Vec<Value>>()?);
                 module.register_method(method, respond).unwrap();
@@ -51,13 +51,29 @@ fn honest(method: &str, params: &[Value]) -> Answer {
     if method == "state_getStorage" {
         return Ok(json!(value(&key(&params[0])).map(hex)));
     }
-    let keys: Vec<Vec<u8>> = params[0].as_array().unwrap().iter().map(key).collect();
     let (root, nodes) = tree();
-    let paths: Vec<KeyPath> = keys.iter().map(|key| KeyPath::of(key)).collect();
+    let list = |list: &Value| list.as_array().unwrap().clone();
+    let (keys, witness) = if method == "state_getWitness" {
+        let keys: Vec<Vec<u8>> = list(&params[0]).iter().map(key).collect();
+        let paths: Vec<KeyPath> = keys.iter().map(|key| KeyPath::of(key)).collect();
+        (keys, nodes.prove(&paths).unwrap().encode())
+    } else {
+        let mut keys: Vec<Vec<u8>> = list(&params[0]["reads"]).iter().map(key).collect();
+        let reads: Vec<KeyPath> = keys.iter().map(|key| KeyPath::of(key)).collect();
+        let changes: Vec<(Vec<u8>, Value)> =
+            list(&params[0]["changes"]).iter().map(|pair| (key(&pair[0]), pair[1].clone())).collect();
+        let change = |(changed, value): &(Vec<u8>, Value)| match value {
+            Value::Null => Change::delete(changed),
+            value => Change::put(changed, &key(value)),
+        };
+        let witness = nodes.prove_update(&reads, &changes.iter().map(change).collect::<Vec<_>>()).unwrap().encode();
+        keys.extend(changes.into_iter().map(|(key, _)| key));
+        (keys, witness)
+    };
     let claims: Vec<_> = keys.iter().map(|key| json!([hex(key.clone()), value(key).map(hex)])).collect();
     Ok(json!({
         "blockHash": format!("0x{}", "11".repeat(32)), "blockNumber": 3, "stateRoot": root.to_string(),
-        "claims": claims, "witness": hex(nodes.prove(&paths).unwrap().encode()), "certificate": null,
+        "claims": claims, "witness": hex(witness), "certificate": null,
     }))
 }
 
@@ -132,6 +148,39 @@ fn a_bundle_fetched_is_a_bundle_that_verifies() {
     let mut verify = Command::new(env!("CARGO_BIN_EXE_rustorium"));
     verify.args(["witness", "verify", path.to_str().unwrap(), "--state-root", &tree().0.to_string()]);
     check(&verify.output().unwrap(), 0, &format!("valid for state root {}\n", tree().0), "");
+}
+
+#[test]
+fn an_update_bundle_leads_to_the_root_after() {
+    let node = Node::honest();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let changes = file("changes.json", br#"[["0x616c696365", null], ["0x6e6577", "0x31"]]"#);
+    let output = node.ask(&["witness", "update-get", "--changes", &changes, "carol"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let (before, mut nodes) = tree();
+    let committer = Committer::new(WindowBits::SMALL);
+    let after = nodes.apply([Change::delete(b"alice"), Change::put(b"new", b"1")], &committer).state_root();
+
+    let verify = |path: &str, more: &[&str]| {
+        let mut verify = Command::new(env!("CARGO_BIN_EXE_rustorium"));
+        verify.args(["witness", "update-verify", path]).args(more).output().unwrap()
+    };
+    let bundle = file("bundle.json", &output.stdout);
+    let said = format!("{after}\nvalid for state root {before}");
+    check(&verify(&bundle, &["--state-root", &before.to_string()]), 0, &format!("{said}\n"), "");
+    check(&verify(&bundle, &[]), 0, &format!("{said} (from the bundle, not trusted)\n"), "");
+    check(&verify(&bundle, &["--state-root", &after.to_string()]), 65, "", "rule stateRoot");
+    let mut other: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(other["claims"][0], json!(["0x6361726f6c", null]));
+    other["changes"][0][0] = json!("0x63");
+    check(&verify(&file("other.json", other.to_string().as_bytes()), &[]), 65, "", "rule change");
+    check(&verify(&file("none.json", b"{}"), &[]), 65, "", "is not an update bundle");
+    check(&node.ask(&["witness", "update-get", "--changes", &bundle]), 65, "", "is not a list of changes");
 }
 
 #[test]

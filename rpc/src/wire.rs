@@ -81,6 +81,41 @@ pub struct WitnessCheck {
     pub witness: HexBytes,
 }
 
+/// What an update witness is to be made for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdateQuestion {
+    /// Keys that the block reads.
+    pub reads: Vec<HexBytes>,
+    /// What it changes, each key once; null deletes.
+    pub changes: Vec<KeyValue>,
+    /// The block before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<At>,
+}
+
+/// An update witness to judge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpdateCheck {
+    /// The state root before, to judge against.
+    pub state_root: Hash32,
+    /// What is claimed of the state before: keys with their values, or null for a key that is claimed absent.
+    pub claims: Vec<KeyValue>,
+    /// What changes of these keys, each once; null deletes.
+    pub changes: Vec<KeyValue>,
+    /// The update witness.
+    pub witness: HexBytes,
+}
+
+/// Where an update witness leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Updated {
+    /// The state root after the changes.
+    pub state_root_after: Hash32,
+}
+
 /// Values at a block, as Substrate's `state_queryStorageAt` gives them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StorageChangeSet {

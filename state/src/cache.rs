@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use metrics::{Counter, Gauge};
 use quick_cache::{Weighter, sync};
 use rustorium_verkle::tree::WholeNode;
-use rustorium_verkle::{Claim, Leaf, NodePath, Point, StateRoot};
+use rustorium_verkle::{Change, Claim, Leaf, NodePath, Point, StateRoot, update, witness};
 
 use crate::metrics::{CACHE_BYTES, CACHE_HITS, CACHE_MISSES};
 
@@ -54,16 +54,26 @@ struct Replaced {
     count: usize,
 }
 
-/// What a witness proves: a hash of the state root and the claims.
+/// What a witness proves: a hash of the state root, the claims, and the changes of an update witness.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct WitnessId([u8; 32]);
 
 impl WitnessId {
     /// The claims in the order of their paths.
     pub(crate) fn new(root: &StateRoot, claims: &[Claim]) -> Self {
+        Self::of(witness::VERSION, root, claims, &[])
+    }
+
+    /// Of an update witness; claims and changes in the order of their paths.
+    pub(crate) fn of_update(root: &StateRoot, claims: &[Claim], changes: &[Change]) -> Self {
+        Self::of(update::VERSION, root, claims, changes)
+    }
+
+    fn of(version: u8, root: &StateRoot, claims: &[Claim], changes: &[Change]) -> Self {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&root.0);
-        for Claim { path, value } in claims {
+        hasher.update(&[version]).update(&root.0).update(&(claims.len() as u64).to_le_bytes());
+        let claims = claims.iter().map(|Claim { path, value }| (path, value));
+        for (path, value) in claims.chain(changes.iter().map(|Change { path, value }| (path, value))) {
             hasher.update(&path.0).update(&[value.is_some() as u8]);
             if let Some(value_hash) = value {
                 hasher.update(&value_hash.0);

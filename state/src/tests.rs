@@ -4,6 +4,7 @@ mod cache;
 mod forks;
 mod interleavings;
 mod mending;
+mod update;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

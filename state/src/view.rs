@@ -5,12 +5,14 @@
 //! names, is an error that says where; a small value that was altered in place shows where its node is in memory, and in
 //! its witness: one that would not verify is never handed out.
 
-use std::collections::HashMap;
+mod update;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use metrics::{Histogram, histogram};
-use rustorium_verkle::{Claim, Committer, KeyPath, Leaf, Point, ValueHash};
+use rustorium_verkle::{Claim, Committer, Invalid, KeyPath, Leaf, Point, ValueHash};
 
 use crate::backend::{Bounds, Column, Snapshot};
 use crate::block::{BlockHash, Header};
@@ -65,6 +67,9 @@ impl Drop for Timed<'_> {
     }
 }
 
+/// A key and its value, or that it has none.
+type Claimed = (Vec<u8>, Option<Vec<u8>>);
+
 /// Values of some keys and what proves them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Proof {
@@ -72,7 +77,7 @@ pub struct Proof {
     pub header: Header,
     /// Keys and values in the order asked; a key asked twice stands once.
     pub claims: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// The encoded witness (`STATE_TREE.md` §5).
+    /// The encoded witness (`STATE_TREE.md` §5; of an update, `STATELESS_UPDATE.md`).
     pub witness: Vec<u8>,
 }
 
@@ -95,6 +100,11 @@ impl View {
     /// The block whose state this is.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The tables that commitments of this state are made with, for whoever has some to make or to judge.
+    pub fn committer(&self) -> &Committer {
+        &self.shared.committer
     }
 
     /// The value of a key, if it has one.
@@ -167,45 +177,57 @@ impl View {
     /// # Panics
     /// If `keys` is empty: there is nothing to prove.
     pub fn witness(&self, keys: &[Vec<u8>], bytes_max: u64) -> Result<Proof, ReadError> {
-        assert!(!keys.is_empty(), "a witness is for one key or more");
-        let mut seen = HashMap::with_capacity(keys.len());
-        let mut distinct = Vec::with_capacity(keys.len());
-        for key in keys {
-            seen.entry(key).or_insert_with(|| distinct.push(key.clone()));
-        }
         let _timed = Timed::start(&self.shared.witness_seconds);
-        let values = self.values(&distinct, bytes_max)?;
-        let claims: Vec<Claim> = distinct
-            .iter()
-            .zip(&values)
-            .map(|(key, value)| Claim { path: KeyPath::of(key), value: value.as_deref().map(ValueHash::of) })
-            .collect();
-        let witness = self.proof(&claims)?;
-        let claims = distinct.into_iter().zip(values).collect();
-        Ok(Proof { header: self.header.clone(), claims, witness: witness.to_vec() })
+        let (claims, values) = self.claims(keys, bytes_max)?;
+        let id = WitnessId::new(&self.header.state_root, &claims);
+        let witness = self.proof(id, || {
+            let subtree = self.walk().prove(claims.iter().map(|claim| claim.path))?;
+            let witness = subtree.prove(Some(&self.shared.committer))?;
+            let judged = witness.verify(&self.header.state_root, &claims);
+            Ok(judged.map(|()| witness.encode()))
+        })?;
+        Ok(Proof { header: self.header.clone(), claims: values, witness: witness.to_vec() })
     }
 
-    /// The encoded witness of these claims, which has been verified.
-    fn proof(&self, claims: &[Claim]) -> Result<Arc<[u8]>, ReadError> {
-        let mut claims = claims.to_vec();
+    /// What a witness is to prove of these keys, by path, and their values, in the order asked; each key once.
+    fn claims<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a Vec<u8>>,
+        bytes_max: u64,
+    ) -> Result<(Vec<Claim>, Vec<Claimed>), ReadError> {
+        let mut seen = HashSet::new();
+        let distinct: Vec<Vec<u8>> = keys.into_iter().filter(|key| seen.insert(*key)).cloned().collect();
+        assert!(!distinct.is_empty(), "a witness is for one key or more");
+        let values = self.values(&distinct, bytes_max)?;
+        let claim = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| Claim {
+            path: KeyPath::of(key),
+            value: value.as_deref().map(ValueHash::of),
+        };
+        let mut claims: Vec<Claim> = distinct.iter().zip(&values).map(claim).collect();
         claims.sort_unstable_by_key(|claim| claim.path);
-        let id = WitnessId::new(&self.header.state_root, &claims);
+        Ok((claims, distinct.into_iter().zip(values).collect()))
+    }
+
+    /// The encoded witness of this name, if need be from `prove`, which judges what it makes.
+    fn proof(
+        &self,
+        id: WitnessId,
+        prove: impl FnOnce() -> Result<Result<Vec<u8>, Invalid>, ReadError>,
+    ) -> Result<Arc<[u8]>, ReadError> {
         if let Some(witness) = self.shared.cache.witness(&id) {
             return Ok(witness);
         }
-        let subtree = self.walk().prove(claims.iter().map(|claim| claim.path))?;
-        let proved = subtree.prove(Some(&self.shared.committer)).map_err(ReadError::from);
         // A damaged store makes a witness that does not verify: better an error than a wrong answer.
-        let judged = proved.and_then(|witness| match witness.verify(&self.header.state_root, &claims) {
-            Ok(()) => Ok(witness),
-            Err(invalid) => Err(ReadError::damaged(format!("the tree under these keys: {invalid}"))),
-        });
+        let damaged = |invalid| ReadError::damaged(format!("the tree under these keys: {invalid}"));
+        let judged = prove().and_then(|judged| judged.map_err(damaged));
         // What is wrong may be a cached node, which must not outlive the repair of the rows that it was made from.
-        let judged = judged.inspect_err(|_| {
-            metrics::counter!(WITNESSES_REFUSED, "reason" => "Damaged").increment(1);
-            self.shared.cache.clear();
+        let judged = judged.inspect_err(|error| {
+            if let ReadError::Damaged { .. } = error {
+                metrics::counter!(WITNESSES_REFUSED, "reason" => "Damaged").increment(1);
+                self.shared.cache.clear();
+            }
         });
-        let witness: Arc<[u8]> = judged?.encode().into();
+        let witness: Arc<[u8]> = judged?.into();
         self.shared.cache.insert_witness(id, witness.clone());
         Ok(witness)
     }

@@ -67,6 +67,15 @@ impl Walk<'_> {
         self.load(Descent::prove(keys), Purpose::Proof)
     }
 
+    /// What an update witness of these reads and changes is made of.
+    pub(crate) fn prove_update(
+        &self,
+        reads: impl IntoIterator<Item = KeyPath>,
+        changes: impl IntoIterator<Item = Change>,
+    ) -> Result<Subtree, ReadError> {
+        self.load(Descent::prove_update(reads, changes), Purpose::Proof)
+    }
+
     /// The leaf of a path, or that there is none, as far as the cached nodes tell.
     pub(crate) fn cached_leaf(&self, path: &KeyPath) -> Option<Option<Leaf>> {
         if self.root.is_infinity() {

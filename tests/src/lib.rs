@@ -11,6 +11,7 @@ pub mod data;
 pub mod law;
 pub mod power;
 pub mod program;
+pub mod stateless;
 
 /// The code that README shows compiles.
 #[cfg(doctest)]

@@ -1,15 +1,19 @@
 //! `state_*`: values, keys, roots and witnesses at a block.
 
+use std::collections::HashSet;
+
 use jsonrpsee::core::async_trait;
 use jsonrpsee::proc_macros::rpc;
-use rustorium_state::{Reader, View};
-use rustorium_verkle::{Claim, StateRoot, Witness};
+use rustorium_state::{Change as StateChange, Proof, Reader, View};
+use rustorium_verkle::{Change, Claim, StateRoot, UpdateWitness, Witness};
 
 use super::distinct;
 use crate::error::ApiError;
 use crate::limits::{PAGE_KEYS_MAX, VALUES_BYTES_MAX, WITNESS_KEYS_MAX};
 use crate::openrpc::{Document, describe};
-use crate::wire::{At, Hash32, HexBytes, StorageChangeSet, WitnessBundle, WitnessCheck};
+use crate::wire::{
+    At, Hash32, HexBytes, KeyValue, StorageChangeSet, UpdateCheck, UpdateQuestion, Updated, WitnessBundle, WitnessCheck,
+};
 use crate::work::Work;
 
 /// Values, keys, roots and witnesses. `at` is a block hash, `"head"` (when left out), `"finalized"` or `"certified"`.
@@ -45,6 +49,14 @@ pub trait StateApi {
     #[method(name = "verifyWitness")]
     async fn verify_witness(&self, check: WitnessCheck) -> Result<bool, ApiError>;
 
+    /// An update witness: the values before of what a block reads and changes, and what leads to the state root after it.
+    #[method(name = "getUpdateWitness")]
+    async fn update_witness(&self, question: UpdateQuestion) -> Result<WitnessBundle, ApiError>;
+
+    /// Where an update witness leads: the state root after, or `InvalidWitness`.
+    #[method(name = "verifyUpdateWitness")]
+    async fn verify_update_witness(&self, check: UpdateCheck) -> Result<Updated, ApiError>;
+
     /// The values of several keys, in Substrate's shape.
     #[method(name = "queryStorageAt")]
     async fn query_storage_at(&self, keys: Vec<HexBytes>, at: Option<At>) -> Result<Vec<StorageChangeSet>, ApiError>;
@@ -64,6 +76,10 @@ pub(crate) fn document(doc: &mut Document) {
         (keys: Vec<HexBytes>; at: At) -> WitnessBundle);
     describe!(doc, state_verifyWitness "true, or the error InvalidWitness"
         (check: WitnessCheck;) -> bool);
+    describe!(doc, state_getUpdateWitness "An update witness of 1 to 1024 keys that a block reads or changes"
+        (question: UpdateQuestion;) -> WitnessBundle);
+    describe!(doc, state_verifyUpdateWitness "The state root after, or the error InvalidWitness"
+        (check: UpdateCheck;) -> Updated);
     describe!(doc, state_queryStorageAt "The values of up to 1024 keys, in Substrate's shape"
         (keys: Vec<HexBytes>; at: At) -> Vec<StorageChangeSet>);
 }
@@ -126,18 +142,7 @@ impl StateApiServer for State {
 
     async fn witness(&self, keys: Vec<HexBytes>, at: Option<At>) -> Result<WitnessBundle, ApiError> {
         let keys = checked_keys(keys)?;
-        self.at(at, move |view| {
-            let proof = view.witness(&keys, VALUES_BYTES_MAX)?;
-            Ok(WitnessBundle {
-                block_hash: proof.header.hash.into(),
-                block_number: proof.header.number,
-                state_root: Hash32(proof.header.state_root.0),
-                claims: proof.claims.into_iter().map(|(key, value)| (HexBytes(key), value.map(HexBytes))).collect(),
-                witness: HexBytes(proof.witness),
-                certificate: None,
-            })
-        })
-        .await
+        self.at(at, move |view| Ok(bundle(view.witness(&keys, VALUES_BYTES_MAX)?))).await
     }
 
     async fn verify_witness(&self, check: WitnessCheck) -> Result<bool, ApiError> {
@@ -148,6 +153,31 @@ impl StateApiServer for State {
                 let claims: Vec<Claim> = check.claims.iter().map(|(key, value)| claim(key, value.as_ref())).collect();
                 Witness::decode(&check.witness.0)?.verify(&StateRoot(check.state_root.0), &claims)?;
                 Ok(true)
+            })
+            .await
+    }
+
+    async fn update_witness(&self, question: UpdateQuestion) -> Result<WitnessBundle, ApiError> {
+        let UpdateQuestion { reads, changes, at } = question;
+        let changed = changes.iter().map(|(key, _)| key.clone());
+        checked_keys(reads.iter().cloned().chain(changed).collect())?;
+        let changes = checked_changes(changes)?;
+        let reads: Vec<Vec<u8>> = reads.into_iter().map(|key| key.0).collect();
+        self.at(at, move |view| Ok(bundle(view.update_witness(&reads, &changes, VALUES_BYTES_MAX)?))).await
+    }
+
+    async fn verify_update_witness(&self, check: UpdateCheck) -> Result<Updated, ApiError> {
+        ApiError::check_limit("claims", WITNESS_KEYS_MAX, check.claims.len())?;
+        ApiError::check_limit("changes", WITNESS_KEYS_MAX, check.changes.len())?;
+        let reader = self.reader.clone();
+        self.work
+            .run(move || {
+                let head = reader.head();
+                let claims: Vec<Claim> = check.claims.iter().map(|(key, value)| claim(key, value.as_ref())).collect();
+                let changes: Vec<Change> = check.changes.iter().map(change).collect();
+                let witness = UpdateWitness::decode(&check.witness.0)?;
+                let after = witness.verify(&StateRoot(check.state_root.0), &claims, &changes, head.committer())?;
+                Ok(Updated { state_root_after: Hash32(after.0) })
             })
             .await
     }
@@ -165,7 +195,7 @@ impl StateApiServer for State {
     }
 }
 
-/// The keys of a witness: at least one, not too many, none too long, each once.
+/// The keys of a witness: at least one, not too many, none too long; each once.
 fn checked_keys(keys: Vec<HexBytes>) -> Result<Vec<Vec<u8>>, ApiError> {
     if keys.is_empty() {
         return Err(ApiError::InvalidParams { why: "keys: a witness needs at least one key" });
@@ -173,6 +203,35 @@ fn checked_keys(keys: Vec<HexBytes>) -> Result<Vec<Vec<u8>>, ApiError> {
     ApiError::check_limit("keys", WITNESS_KEYS_MAX, keys.len())?;
     keys.iter().try_for_each(|key| ApiError::check_key(&key.0))?;
     Ok(distinct(keys))
+}
+
+/// The changes of an update witness, each key once.
+fn checked_changes(changes: Vec<KeyValue>) -> Result<Vec<StateChange>, ApiError> {
+    let mut keys = HashSet::with_capacity(changes.len());
+    match changes.iter().all(|(key, _)| keys.insert(key)) {
+        true => Ok(super::changes(changes)),
+        false => Err(ApiError::InvalidParams {
+            why: "changes: a key is changed twice; in a block the last change of a key counts, so send that one alone",
+        }),
+    }
+}
+
+fn bundle(proof: Proof) -> WitnessBundle {
+    WitnessBundle {
+        block_hash: proof.header.hash.into(),
+        block_number: proof.header.number,
+        state_root: Hash32(proof.header.state_root.0),
+        claims: proof.claims.into_iter().map(|(key, value)| (HexBytes(key), value.map(HexBytes))).collect(),
+        witness: HexBytes(proof.witness),
+        certificate: None,
+    }
+}
+
+fn change((key, value): &KeyValue) -> Change {
+    match value {
+        Some(value) => Change::put(&key.0, &value.0),
+        None => Change::delete(&key.0),
+    }
 }
 
 fn claim(key: &HexBytes, value: Option<&HexBytes>) -> Claim {

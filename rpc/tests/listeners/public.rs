@@ -129,6 +129,64 @@ fn a_witness_is_checked_by_whoever_asked() {
 }
 
 #[test]
+fn an_update_witness_leads_to_the_root_after() {
+    let node = node();
+    let head = result(node.public, "chain_getHead", json!([]));
+    let changes = json!([[KEY, null], [ABSENT, "0x01"]]);
+    let bundle = result(
+        node.public,
+        "state_getUpdateWitness",
+        json!([{ "reads": [EMPTY, KEY], "changes": changes, "at": head["hash"] }]),
+    );
+    let claims = json!([[EMPTY, "0x"], [KEY, VALUE], [ABSENT, null]]);
+    assert_eq!(bundle["claims"], claims);
+    assert_eq!((&bundle["blockHash"], &bundle["blockNumber"]), (&head["hash"], &json!(1)));
+    assert_eq!(bundle["stateRoot"], head["stateRoot"]);
+    assert!(bundle.as_object().unwrap().contains_key("certificate") && bundle["certificate"].is_null());
+    assert_eq!(bundle.as_object().unwrap().len(), 6);
+
+    let check = json!({
+        "stateRoot": head["stateRoot"], "claims": claims, "changes": changes, "witness": bundle["witness"],
+    });
+    let sealed = result(node.public, "dev_submitChanges", json!([changes]));
+    for (way, answer) in four_ways(node.public, &[], &call("state_verifyUpdateWitness", json!([check]))) {
+        assert_eq!(answer["result"], json!({ "stateRootAfter": sealed["stateRoot"] }), "{way}: {answer}");
+    }
+    let refused = |field: &str, value: Value, rule: &str| {
+        let mut forged = check.clone();
+        forged[field] = value;
+        let error = error(node.public, &[], "state_verifyUpdateWitness", json!([forged]));
+        assert_eq!((&error["code"], &error["data"]), (&json!(4010), &json!({ "rule": rule })), "{error}");
+    };
+    refused("witness", result(node.public, "state_getWitness", json!([[KEY]]))["witness"].clone(), "decode");
+    refused("changes", json!([[KEY, null], [KEY, null]]), "change");
+    refused("changes", json!([["0x07", null]]), "change");
+    refused("stateRoot", json!(hash(1)), "stateRoot");
+    refused("claims", json!([[KEY, VALUE], [ABSENT, null]]), "count");
+    refused("claims", json!([[EMPTY, "0x"], [KEY, "0x00"], [ABSENT, null]]), "multiproof");
+    // Of another block over the same keys, its root.
+    let mut idle = check.clone();
+    idle["changes"] = json!([]);
+    let same = result(node.public, "state_verifyUpdateWitness", json!([idle]));
+    assert_eq!(same["stateRootAfter"], head["stateRoot"]);
+
+    for (question, why) in [
+        (json!({ "reads": [], "changes": [] }), "at least one key"),
+        (json!({ "reads": [], "changes": [[KEY, null], [KEY, "0x"]] }), "changed twice"),
+        (json!({ "reads": [KEY] }), "changes"),
+        (json!({ "reads": [], "changes": [[KEY, null]], "block": null }), "block"),
+    ] {
+        let error = error(node.public, &[], "state_getUpdateWitness", json!([question]));
+        assert_eq!(error["code"], -32602, "{error}");
+        assert!(error["data"].as_str().unwrap().contains(why), "{error}");
+    }
+    let reads: Vec<String> = (0..1024u16).map(|i| const_hex::encode_prefixed(i.to_be_bytes())).collect();
+    let many = json!([{ "reads": reads, "changes": [[KEY, null]] }]);
+    let error = error(node.public, &[], "state_getUpdateWitness", many);
+    assert_eq!(error["data"], json!({ "limit": "keys", "max": 1024, "got": 1025 }));
+}
+
+#[test]
 fn query_storage_at_has_the_shape_of_substrate() {
     let node = node();
     let head = result(node.public, "chain_getHead", json!([]));

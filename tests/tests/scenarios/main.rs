@@ -8,6 +8,7 @@ mod genesis;
 mod manners;
 mod mending;
 mod operators;
+mod stateless;
 
 use std::collections::BTreeMap;
 

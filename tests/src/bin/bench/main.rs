@@ -12,6 +12,7 @@ mod peers;
 mod proofs;
 mod store;
 mod table;
+mod updates;
 mod whole;
 mod witnesses;
 mod workload;
@@ -80,6 +81,8 @@ enum Part {
     Whole,
     /// Witnesses from a store on disk
     Witnesses,
+    /// Update witnesses of real blocks beside plain ones
+    Updates,
     /// The state engine: unfinalised blocks, what makes them durable, reads through them, a crash
     Engine,
     /// Our store beside others: durable commits, reads, proofs
@@ -155,6 +158,7 @@ fn run(choices: &Choices, part: Option<Part>) -> anyhow::Result<()> {
         Some(Part::Commit) => commit::measure(choices),
         Some(Part::Whole) => whole::measure(choices),
         Some(Part::Witnesses) => witnesses::measure(choices, &choices.scale()),
+        Some(Part::Updates) => updates::measure(),
         Some(Part::Genesis) => genesis::measure(choices, &choices.scale()),
         Some(Part::Engine) => engine::measure(choices, &choices.scale()),
         Some(Part::EngineMade { place, keys }) => engine::made(&place, keys, choices.seed),
@@ -169,7 +173,7 @@ fn all(choices: &Choices) -> anyhow::Result<()> {
     let started = Instant::now();
     head(choices)?;
     let mut failed = Vec::new();
-    for part in ["commit", "whole", "witnesses", "genesis", "engine", "peers"] {
+    for part in ["commit", "whole", "witnesses", "updates", "genesis", "engine", "peers"] {
         let status = Command::new(std::env::current_exe()?).args(choices.arguments()).arg(part).status()?;
         failed.extend((!status.success()).then_some(part));
     }
