@@ -9,6 +9,7 @@ pub(crate) mod dev;
 pub(crate) mod engine;
 pub(crate) mod rpc;
 pub(crate) mod state;
+pub(crate) mod subscribe;
 pub(crate) mod system;
 
 use std::collections::HashSet;
@@ -22,6 +23,7 @@ pub use self::dev::{DevApiClient, DevApiServer};
 pub use self::engine::{EngineApiClient, EngineApiServer};
 pub use self::rpc::{RpcApiClient, RpcApiServer};
 pub use self::state::{StateApiClient, StateApiServer};
+pub use self::subscribe::{SubscribeApiClient, SubscribeApiServer};
 pub use self::system::{SystemApiClient, SystemApiServer};
 use crate::openrpc::Document;
 use crate::wire::{At, Hash32, Head, HexBytes, KeyValue};
@@ -83,8 +85,10 @@ pub(crate) fn public(public: Public, work: &Work) -> Methods {
     let mut document = Document::new(&public.identity);
     add(&mut methods, state::State::new(public.reader.clone(), work.clone()).into_rpc());
     state::document(&mut document);
-    add(&mut methods, chain::Chain::new(public.reader, work.clone()).into_rpc());
+    add(&mut methods, chain::Chain::new(public.reader.clone(), work.clone()).into_rpc());
     chain::document(&mut document);
+    add(&mut methods, subscribe::Subscribe::new(public.reader, work.clone()).into_rpc());
+    subscribe::document(&mut document);
     add(&mut methods, system::System::new(public.identity).into_rpc());
     system::document(&mut document);
     if let Some(handle) = public.dev {

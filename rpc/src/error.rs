@@ -7,7 +7,7 @@
 mod from_state;
 
 use jsonrpsee::types::ErrorObjectOwned;
-use jsonrpsee::types::error::{INTERNAL_ERROR_CODE, INVALID_PARAMS_CODE};
+use jsonrpsee::types::error::{INTERNAL_ERROR_CODE, INVALID_PARAMS_CODE, INVALID_REQUEST_CODE};
 use serde_json::{Map, Value, json};
 
 use crate::limits::RETRY_MS;
@@ -65,6 +65,14 @@ pub enum ApiError {
         max: u64,
         /// What the call would take.
         got: u64,
+    },
+    /// More blocks than wait for a subscriber.
+    #[error("LimitExceeded: at most {max} blocks wait for a subscriber, missed {missed}")]
+    FellBehind {
+        /// The most.
+        max: u64,
+        /// What the subscriber was not told of.
+        missed: u64,
     },
     /// A value no block may hold.
     #[error("ValueTooLarge: a value has at most {max} bytes, got {got}")]
@@ -126,6 +134,9 @@ pub enum ApiError {
         /// What is wrong.
         why: &'static str,
     },
+    /// A subscription over HTTP.
+    #[error("Invalid request: subscriptions need a WebSocket, on the same address and port")]
+    NeedsWebSocket,
     /// Too much is under way.
     #[error("Busy: try again in {retry_ms} ms")]
     Busy {
@@ -168,7 +179,7 @@ impl ApiError {
             Self::UnknownBlock { .. } => 4001,
             Self::StatePruned { .. } => 4002,
             Self::InvalidWitness { .. } => 4010,
-            Self::LimitExceeded { .. } => 4020,
+            Self::LimitExceeded { .. } | Self::FellBehind { .. } => 4020,
             Self::ValueTooLarge { .. } => 4021,
             Self::KeyTooLong { .. } => 4022,
             Self::NotAChild { .. } => 4030,
@@ -181,6 +192,7 @@ impl ApiError {
             Self::Poisoned { .. } => 4051,
             Self::Damaged { .. } => 4052,
             Self::InvalidParams { .. } => INVALID_PARAMS_CODE,
+            Self::NeedsWebSocket => INVALID_REQUEST_CODE,
             Self::Internal { .. } => INTERNAL_ERROR_CODE,
         }
     }
@@ -192,6 +204,7 @@ impl ApiError {
             Self::StatePruned { oldest } => json!({ "oldest": oldest }),
             Self::InvalidWitness { rule, .. } => json!({ "rule": rule }),
             Self::LimitExceeded { limit, max, got } => json!({ "limit": limit, "max": max, "got": got }),
+            Self::FellBehind { max, missed } => json!({ "limit": "blocksWaiting", "max": max, "got": missed }),
             Self::ValueTooLarge { max, got } => json!({ "limit": "valueBytes", "max": max, "got": got }),
             Self::KeyTooLong { max, got } => json!({ "limit": "keyBytes", "max": max, "got": got }),
             Self::NotAChild { expected, got }
@@ -202,7 +215,7 @@ impl ApiError {
             Self::Busy { retry_ms } => json!({ "retryMs": retry_ms }),
             Self::DiskFull { what } | Self::Poisoned { what } | Self::Damaged { what } => json!({ "what": what }),
             Self::InvalidParams { why } => json!(why),
-            Self::Internal { .. } => return None,
+            Self::NeedsWebSocket | Self::Internal { .. } => return None,
         })
     }
 
@@ -247,6 +260,7 @@ mod tests {
             ApiError::StatePruned { oldest: 1 },
             ApiError::InvalidWitness { rule: "decode", why: text() },
             ApiError::LimitExceeded { limit: "keys", max: 1, got: 2 },
+            ApiError::FellBehind { max: 1, missed: 2 },
             ApiError::ValueTooLarge { max: 1, got: 2 },
             ApiError::KeyTooLong { max: 1, got: 2 },
             ApiError::NotAChild { expected: text(), got: text() },

@@ -8,8 +8,10 @@
 //! that a client does makes it forget what lies in memory.
 //!
 //! [`Socket`] is the IO below hyper, [`CountLayer`] the JSON-RPC middleware that tells it of calls. A batch is one call.
-//! The middleware covers calls, batches and notifications alike, and also takes a call's share of the [`Budget`].
+//! The middleware covers calls, batches and notifications alike, and also takes a call's share of the [`Budget`]. What
+//! subscriptions send goes through [`Gate::make_room`]. A subscription asked for over HTTP is refused here, with the remedy.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,14 +19,15 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use jsonrpsee::server::MethodResponse;
-use jsonrpsee::server::middleware::rpc::{Batch, Notification, RpcServiceT};
+use jsonrpsee::server::middleware::rpc::{Batch, BatchEntry, BatchEntryErr, Notification, RpcServiceT};
 use jsonrpsee::types::{ErrorObjectOwned, Id, Request};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Sleep;
 
-use crate::limits::{Budget, SOCKET_CALLS_MAX};
+use crate::error::ApiError;
+use crate::limits::{Budget, NOTIFICATIONS_UNWRITTEN_MAX, SOCKET_CALLS_MAX};
 use crate::meter::{Connection, busy};
 
 /// How long a client may take none of an answer.
@@ -35,6 +38,9 @@ pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Gate {
     unwritten_max: u64,
     held: Mutex<Held>,
+    /// Notifications are made one at a time.
+    turn: tokio::sync::Mutex<()>,
+    written: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +55,26 @@ struct Held {
 
 impl Gate {
     pub(crate) fn new(unwritten_max: u32) -> Arc<Self> {
-        Arc::new(Self { unwritten_max: unwritten_max.into(), held: Mutex::default() })
+        Arc::new(Self {
+            unwritten_max: unwritten_max.into(),
+            held: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            written: Notify::new(),
+        })
+    }
+
+    /// Waits until little of what was made lies unwritten, and counts so many bytes of a notification among it.
+    pub(crate) async fn make_room(&self, bytes: u64) {
+        let _turn = self.turn.lock().await;
+        loop {
+            // Made before looking, so that it hears of what happens in between.
+            let written = self.written.notified();
+            if self.held().unwritten < NOTIFICATIONS_UNWRITTEN_MAX {
+                break;
+            }
+            written.await;
+        }
+        self.change(|held| held.unwritten += bytes);
     }
 
     /// Whether to read on; if not, the reader is woken once it may.
@@ -107,6 +132,7 @@ impl Socket {
                     held.stalled = false;
                     held.unwritten = held.unwritten.saturating_sub(bytes);
                 });
+                self.gate.written.notify_waiters();
                 Poll::Ready(wrote)
             }
             Poll::Pending => {
@@ -187,14 +213,17 @@ impl Drop for Call {
 }
 
 /// Tells the gate of a connection of its calls.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CountLayer;
+#[derive(Debug, Clone)]
+pub(crate) struct CountLayer {
+    /// Methods that are called over WebSocket alone.
+    pub(crate) subscriptions: Arc<BTreeSet<&'static str>>,
+}
 
 impl<S> tower::Layer<S> for CountLayer {
     type Service = Count<S>;
 
     fn layer(&self, inner: S) -> Count<S> {
-        Count { inner }
+        Count { inner, subscriptions: self.subscriptions.clone() }
     }
 }
 
@@ -202,6 +231,15 @@ impl<S> tower::Layer<S> for CountLayer {
 #[derive(Debug, Clone)]
 pub(crate) struct Count<S> {
     inner: S,
+    subscriptions: Arc<BTreeSet<&'static str>>,
+}
+
+impl<S> Count<S> {
+    /// The refusal of a method that needs a WebSocket.
+    fn refused(&self, session: &Option<Session>, method: &str) -> Option<ErrorObjectOwned> {
+        let refused = session.is_none() && self.subscriptions.contains(method);
+        refused.then(|| ErrorObjectOwned::from(ApiError::NeedsWebSocket))
+    }
 }
 
 /// Answers `call`, counted in `session`, or refuses it as busy.
@@ -216,7 +254,8 @@ async fn counted(
         return MethodResponse::error(id, ErrorObjectOwned::from(busy("requests")));
     };
     let answer = call.await;
-    guard.answer_bytes = answer.as_json().get().len() as u64;
+    // The answer to a subscription is on its way already, and may have been written.
+    guard.answer_bytes = if answer.is_subscription() { 0 } else { answer.as_json().get().len() as u64 };
     answer
 }
 
@@ -236,22 +275,32 @@ where
     type BatchResponse = MethodResponse;
 
     fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
-        let inner = self.inner.clone();
+        let this = self.clone();
         async move {
             let session = request.extensions().get::<Session>().cloned();
+            if let Some(refused) = this.refused(&session, request.method_name()) {
+                return MethodResponse::error(request.id.clone().into_owned(), refused);
+            }
             let bytes = request.params.as_ref().map_or(0, |params| params.get().len());
             let id = request.id.clone().into_owned();
-            counted(session, bytes, id, inner.call(request)).await
+            counted(session, bytes, id, this.inner.call(request)).await
         }
     }
 
     fn batch<'a>(&self, mut batch: Batch<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
-        let inner = self.inner.clone();
+        let this = self.clone();
         async move {
             let session = batch.extensions().get::<Session>().cloned();
+            for entry in batch.iter_mut() {
+                if let Ok(BatchEntry::Call(request)) = entry
+                    && let Some(refused) = this.refused(&session, request.method_name())
+                {
+                    *entry = Err(BatchEntryErr::new(request.id.clone(), refused));
+                }
+            }
             let params = batch.iter().flatten().filter_map(|entry| entry.params());
             let bytes = params.map(|params| params.get().len()).sum();
-            counted(session, bytes, Id::Null, inner.batch(batch)).await
+            counted(session, bytes, Id::Null, this.inner.batch(batch)).await
         }
     }
 

@@ -25,6 +25,18 @@ pub const JOBS_WAITING_MAX: usize = 256;
 pub const RETRY_MS: u64 = 250;
 /// Calls under way on one WebSocket; while there are as many, nothing more is read from it.
 pub const SOCKET_CALLS_MAX: usize = 8;
+/// Subscriptions of one WebSocket.
+pub const SUBSCRIPTIONS_MAX: u32 = 64;
+/// Keys of one subscription.
+pub const SUBSCRIPTION_KEYS_MAX: usize = 1024;
+/// Blocks that wait for a subscriber; one that is slower is told how many it missed, and the subscription ends.
+pub const SUBSCRIPTION_BLOCKS_MAX: usize = 64;
+/// Blocks of another fork that a subscriber is told of when it wins.
+pub const REORG_BLOCKS_MAX: usize = 4096;
+/// Bytes of values that a subscriber is sent at once.
+pub const NOTIFICATION_VALUES_BYTES_MAX: u64 = 16 << 20;
+/// A WebSocket with so many bytes that it has not been sent yet gets no more notifications until it has.
+pub const NOTIFICATIONS_UNWRITTEN_MAX: u64 = 1 << 20;
 /// Answers that wait in a WebSocket's channel.
 pub const SOCKET_ANSWERS_MAX: u32 = 16;
 

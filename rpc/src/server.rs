@@ -15,11 +15,11 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use jsonrpsee::Methods;
+use jsonrpsee::core::server::{MethodCallback, Methods};
 use jsonrpsee::server::middleware::rpc::RpcServiceBuilder;
 use jsonrpsee::server::{
-    BatchRequestConfig, PingConfig, Server, ServerConfig, ServerHandle, StopHandle, TowerService, TowerServiceBuilder,
-    stop_channel,
+    BatchRequestConfig, PingConfig, RandomStringIdProvider, Server, ServerConfig, ServerHandle, StopHandle,
+    TowerService, TowerServiceBuilder, stop_channel,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -30,10 +30,14 @@ use crate::api::{self, Engine, Public};
 use crate::door::Door;
 use crate::gate::{CountLayer, Gate, Socket};
 use crate::jwt::Secret;
-use crate::limits::{ACCEPT_PAUSE, HEAD_BYTES_MAX, HEAD_TIMEOUT, Limits, SOCKET_ANSWERS_MAX, STOP_TIMEOUT};
+use crate::limits::{
+    ACCEPT_PAUSE, HEAD_BYTES_MAX, HEAD_TIMEOUT, Limits, SOCKET_ANSWERS_MAX, STOP_TIMEOUT, SUBSCRIPTIONS_MAX,
+};
 use crate::meter::{Connection, measured};
 use crate::work::Work;
 
+/// Characters of a subscription's name.
+const SUBSCRIPTION_ID_CHARS: usize = 16;
 /// WebSockets are pinged this often.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// A WebSocket that shows no life for so long is closed. Longer than any call should take, since nothing is read from a
@@ -102,7 +106,7 @@ async fn serve(
     let listening = Listening {
         listener,
         door: Arc::new(Door::new(addr, &limits, secret)),
-        rpc: rpc_builder(&limits),
+        rpc: rpc_builder(&limits, &methods),
         methods: measured(&methods),
         name,
         limits,
@@ -115,18 +119,25 @@ async fn serve(
 type RpcBuilder = TowerServiceBuilder<Stack<CountLayer, Identity>, Identity>;
 type Rpc = TowerService<Stack<CountLayer, Identity>, Identity>;
 
-fn rpc_builder(limits: &Limits) -> RpcBuilder {
+fn rpc_builder(limits: &Limits, methods: &Methods) -> RpcBuilder {
+    let is_subscription = |name: &&str| {
+        let method = methods.method(name);
+        matches!(method, Some(MethodCallback::Subscription(_) | MethodCallback::Unsubscription(_)))
+    };
+    let subscriptions = Arc::new(methods.method_names().filter(is_subscription).collect());
     let config = ServerConfig::builder()
         .max_request_body_size(limits.request_bytes_max)
         .max_response_body_size(limits.response_bytes_max)
         .max_connections(limits.connections_max)
         .set_batch_request_config(BatchRequestConfig::Limit(limits.batch_max))
         .set_message_buffer_capacity(SOCKET_ANSWERS_MAX)
+        .max_subscriptions_per_connection(SUBSCRIPTIONS_MAX)
+        .set_id_provider(RandomStringIdProvider::new(SUBSCRIPTION_ID_CHARS))
         .enable_ws_ping(PingConfig::new().ping_interval(PING_INTERVAL).inactive_limit(PING_TIMEOUT))
         .build();
     Server::builder()
         .set_config(config)
-        .set_rpc_middleware(RpcServiceBuilder::new().layer(CountLayer))
+        .set_rpc_middleware(RpcServiceBuilder::new().layer(CountLayer { subscriptions }))
         .to_service_builder()
 }
 

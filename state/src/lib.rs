@@ -58,6 +58,7 @@ mod store;
 mod tests;
 mod view;
 mod walk;
+mod watch;
 mod writer;
 
 pub use block::{At, Block, BlockHash, CHANGE_BYTES_MAX, CHANGES_MAX, Change, Header, KEY_BYTES_MAX, VALUE_BYTES_MAX};
@@ -70,4 +71,5 @@ pub use reader::{Reader, Status};
 pub use repair::{Deed, Repair};
 pub use store::{Genesis, Progress};
 pub use view::{Proof, View};
+pub use watch::{Tip, Watch, WatchEnd};
 pub use writer::{COMMANDS_MAX, Writer, open};

@@ -7,11 +7,13 @@ use crate::error::{AtError, ReadError};
 use crate::forks::{Blocks, Forks};
 use crate::meeting::Shown;
 use crate::view::View;
+use crate::watch::{EndsWatches, Tip, Watch, Watches};
 
 /// Finds views. Cheap to clone; never waits for the writer, and the writer never waits for it.
 #[derive(Clone)]
 pub struct Reader {
     published: Arc<Shown<Published>>,
+    watches: Arc<Watches>,
     genesis_hash: BlockHash,
 }
 
@@ -62,7 +64,7 @@ impl Published {
 
 impl Reader {
     pub(crate) fn new(forks: &Forks, genesis_hash: BlockHash) -> Self {
-        Self { published: Arc::new(Shown::new(Published::new(forks))), genesis_hash }
+        Self { published: Arc::new(Shown::new(Published::new(forks))), watches: Arc::default(), genesis_hash }
     }
 
     /// Shows everyone who asks from now on the blocks as they are.
@@ -71,7 +73,28 @@ impl Reader {
         if crate::meeting::checker::is_torn() {
             self.publish_torn(forks);
         }
+        let before = self.tip().hashes();
         self.published.show(Published::new(forks));
+        let tip = self.tip();
+        if tip.hashes() != before {
+            self.watches.tell(&tip);
+        }
+    }
+
+    /// Ends all watches when it is dropped.
+    pub(crate) fn ends_watches(&self) -> EndsWatches {
+        EndsWatches(self.watches.clone())
+    }
+
+    fn tip(&self) -> Tip {
+        let published = self.published.load();
+        Tip { head: published.head.clone(), finalized: published.finalized.clone() }
+    }
+
+    /// The newest blocks, and each move of head or finality from there on. At most `tips_max` of them wait for the watcher;
+    /// who is slower is told how many he has missed, and hears nothing more.
+    pub fn watch(&self, tips_max: usize) -> (Tip, Watch) {
+        self.watches.add(tips_max, || self.tip())
     }
 
     /// What must never be done, so that tests see it found: the head first, and then the rest.

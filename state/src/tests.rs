@@ -5,6 +5,7 @@ mod forks;
 mod interleavings;
 mod mending;
 mod update;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

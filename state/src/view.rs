@@ -150,6 +150,19 @@ impl View {
         Ok(order.into_iter().map(value).collect())
     }
 
+    /// The hashes of some keys' values, in their order; big values are not loaded.
+    pub fn value_hashes(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<ValueHash>>, ReadError> {
+        let (paths, order) = sorted_paths(keys);
+        let mut leaves: Vec<Option<Option<Leaf>>> = paths.iter().map(|path| self.walk().cached_leaf(path)).collect();
+        let unknown: Vec<usize> = (0..paths.len()).filter(|index| leaves[*index].is_none()).collect();
+        let rows = self.leaf_rows(&unknown.iter().map(|index| paths[*index]).collect::<Vec<_>>())?;
+        for (index, row) in unknown.into_iter().zip(rows) {
+            leaves[index] = Some(row.as_ref().map(LeafRow::leaf));
+        }
+        let value_hash = |index: usize| leaves[index].flatten().map(|leaf| leaf.value_hash);
+        Ok(order.into_iter().map(value_hash).collect())
+    }
+
     /// At most `count` keys that begin with `prefix`, in raw byte order, those after `start_after` if it is given.
     pub fn keys_paged(
         &self,
@@ -251,6 +264,11 @@ impl View {
     /// The row of a block that was applied at or before this one.
     pub(crate) fn header_row(&self, hash: &BlockHash) -> Result<Option<HeaderRow>, ReadError> {
         header_row(&*self.snapshot, hash)
+    }
+
+    /// The header of a block that this one descends from, or of another that is known to be final.
+    pub fn ancestor(&self, hash: &BlockHash) -> Result<Option<Header>, ReadError> {
+        Ok(self.header_row(hash)?.map(|row| row.header(*hash)))
     }
 
     /// The hash of the block with this number on the way to this one.

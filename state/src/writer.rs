@@ -29,6 +29,7 @@ use crate::reader::Reader;
 use crate::schema::HeaderRow;
 use crate::store::{Genesis, Progress, Store};
 use crate::view::Shared;
+use crate::watch::EndsWatches;
 
 /// Commands that may wait for the writer.
 pub const COMMANDS_MAX: usize = 64;
@@ -51,7 +52,17 @@ pub fn open(
     let (sender, messages) = async_channel::bounded(COMMANDS_MAX);
     let (config, wake) = (config.clone(), sender.downgrade());
     let (meters, no_flush_before) = (Meters::new(), None);
-    let writer = Writer { store, config, forks, reader: reader.clone(), messages, no_flush_before, wake, meters };
+    let writer = Writer {
+        store,
+        config,
+        forks,
+        reader: reader.clone(),
+        messages,
+        no_flush_before,
+        wake,
+        meters,
+        _ends_watches: reader.ends_watches(),
+    };
     Ok((writer, Handle::new(sender), reader))
 }
 
@@ -67,6 +78,8 @@ pub struct Writer {
     /// To hear of flushes that have ended.
     wake: WeakSender<Message>,
     meters: Meters,
+    /// Whoever watches hears that there is nothing more to come.
+    _ends_watches: EndsWatches,
 }
 
 impl Writer {

@@ -93,7 +93,8 @@ impl ChainApiServer for Chain {
     }
 }
 
-fn substrate_header(header: &Header) -> SubstrateHeader {
+/// A header in Substrate's shape.
+pub(super) fn substrate_header(header: &Header) -> SubstrateHeader {
     SubstrateHeader {
         number: format!("{:#x}", header.number),
         parent_hash: header.parent_hash.into(),

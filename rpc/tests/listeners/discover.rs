@@ -38,6 +38,10 @@ fn required_params_are_those_that_are_required() {
     let document = result(node.public, "rpc.discover", json!([]));
     for method in document["methods"].as_array().unwrap() {
         let name = method["name"].as_str().unwrap();
+        // Refused for another reason.
+        if name.contains("ubscribe") {
+            continue;
+        }
         let required = method["params"].as_array().unwrap().iter().any(|param| param["required"] == true);
         let answer = post(node.public, &[], call(name, json!([])).to_string().as_bytes()).json();
         assert_eq!(answer["error"]["code"] == -32602, required, "{name}: {answer}");

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustorium_chain_spec::ChainSpec;
 use rustorium_rpc::{Engine, Identity, Limits, Public, Running, Secret, serve_engine, serve_public};
 use rustorium_state::backend::Memory;
-use rustorium_state::{BlockHash, Change, Config, Genesis, Handle, Reader};
+use rustorium_state::{Block, BlockHash, Change, Config, Finality, Genesis, Handle, Reader};
 use rustorium_verkle::{Committer, WindowBits};
 use tokio::runtime::Runtime;
 
@@ -31,7 +31,12 @@ impl Node {
     }
 
     pub fn start_with(limits: Limits) -> Self {
-        Self::open(limits, false)
+        Self::open(limits, false, Finality::Instant)
+    }
+
+    /// A node whose engine says what is final.
+    pub fn start_engine() -> Self {
+        Self::open(Limits::PUBLIC, false, Finality::Engine)
     }
 
     pub fn start_dev() -> Self {
@@ -39,14 +44,15 @@ impl Node {
     }
 
     pub fn start_dev_with(limits: Limits) -> Self {
-        Self::open(limits, true)
+        Self::open(limits, true, Finality::Instant)
     }
 
-    fn open(limits: Limits, dev: bool) -> Self {
+    fn open(limits: Limits, dev: bool, finality: Finality) -> Self {
         let spec = ChainSpec::preset("dev").expect("the preset");
         let genesis_hash = |root: &_| BlockHash(spec.genesis_hash(root));
         let genesis = Genesis { id: spec.id(), pairs: spec.genesis(), hash: &genesis_hash };
-        let config = Config::new(Arc::new(Committer::new(WindowBits::SMALL)));
+        let usual = Config::new(Arc::new(Committer::new(WindowBits::SMALL)));
+        let config = Config { finality, ..usual };
         let (writer, handle, reader) = rustorium_state::open(Arc::new(Memory::new()), &genesis, &config, &mut |_| {
             std::ops::ControlFlow::Continue(())
         })
@@ -97,6 +103,31 @@ impl Node {
         self.runtime.block_on(self.handle.seal(changes)).expect("a block");
     }
 
+    /// Applies a block named by one byte to the one of another name; 0 is the genesis.
+    pub fn apply(&self, number: u64, name: u8, parent: u8, changes: Vec<Change>) {
+        let parent_hash = if parent == 0 { self.reader.genesis_hash() } else { BlockHash([parent; 32]) };
+        let hash = BlockHash([name; 32]);
+        let block = Block { number, hash, parent_hash, timestamp_ms: None, state_root: None, changes };
+        self.handle.apply_blocking(block).expect("a block");
+    }
+
+    /// Makes a block the head, and another one final.
+    pub fn choose(&self, head: u8, finalized: u8) {
+        let hash = |name: u8| BlockHash([name; 32]);
+        self.handle.choose_head_blocking(hash(head), Some(hash(finalized))).expect("a choice");
+    }
+
+    /// Goes back to a block that is not final.
+    pub fn roll_back(&self, head: u8) {
+        self.handle.rollback_blocking(BlockHash([head; 32])).expect("a way back");
+    }
+
+    /// Ends the writer, the listeners still being there.
+    pub fn stop_writer(&mut self) {
+        self.handle.close();
+        self.writer.take().expect("stopped once").join().expect("the writer ends well");
+    }
+
     pub fn stop_listeners(&mut self) {
         for running in self.running.drain(..) {
             self.runtime.block_on(running.stop());
@@ -108,9 +139,9 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.stop_listeners();
         self.handle.close();
-        let ended = self.writer.take().expect("dropped once").join();
+        let ended = self.writer.take().map(JoinHandle::join);
         // A second panic would hide the first.
-        if !std::thread::panicking() {
+        if let Some(ended) = ended.filter(|_| !std::thread::panicking()) {
             ended.expect("the writer ends well");
         }
     }

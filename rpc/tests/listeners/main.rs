@@ -8,4 +8,5 @@ mod fixture;
 mod limits;
 mod privileged;
 mod public;
+mod subscriptions;
 mod wire;
