@@ -95,6 +95,10 @@ metrics! {
     histogram RPC_SECONDS = "rustorium_rpc_seconds", Seconds;
     /// JSON-RPC connections that are open. Label `listener`: `public` or `engine`.
     gauge CONNECTIONS = "rustorium_connections", Count;
+    /// JSON-RPC subscriptions that are open. Label `method`: that of their notifications.
+    gauge SUBSCRIPTIONS = "rustorium_subscriptions", Count;
+    /// Subscriptions that ended because the subscriber was too slow. Label `method`.
+    counter SUBSCRIPTIONS_BEHIND = "rustorium_subscriptions_behind_total", Count;
 }
 
 #[cfg(test)]

@@ -115,11 +115,11 @@ impl Subscribe {
         extensions: &Extensions,
         keys: Vec<HexBytes>,
     ) -> Result<(), ApiError> {
-        let (tip, watch) = self.reader.watch(SUBSCRIPTION_BLOCKS_MAX);
+        let (Tip { head, .. }, watch) = self.reader.watch(SUBSCRIPTION_BLOCKS_MAX);
         let begun = match checked_keys(keys) {
             Ok(keys) => {
                 let keys: Arc<[Vec<u8>]> = keys.into();
-                let all = (tip.head, keys.clone());
+                let all = (head, keys.clone());
                 let read = |(head, keys): &(Arc<View>, Arc<[Vec<u8>]>)| {
                     Ok((head.value_hashes(keys)?, change_set(head, keys.to_vec())?))
                 };

@@ -7,6 +7,8 @@ use jsonrpsee::core::{SubscriptionError, SubscriptionResult};
 use jsonrpsee::server::{Extensions, SubscriptionSink};
 use jsonrpsee::types::ErrorObjectOwned;
 use jsonrpsee::{PendingSubscriptionSink, SubscriptionMessage};
+use metrics::Gauge;
+use rustorium_state::metrics::{SUBSCRIPTIONS, SUBSCRIPTIONS_BEHIND};
 use rustorium_state::{Tip, Watch, WatchEnd};
 use serde::Serialize;
 use serde_json::value::to_raw_value;
@@ -20,13 +22,17 @@ use crate::work::Work;
 pub(super) struct Outlet {
     sink: SubscriptionSink,
     gate: Option<Arc<Gate>>,
+    open: Gauge,
 }
 
 impl Outlet {
     /// Accepts the subscription; `None` when the client is gone already.
     pub(super) async fn open(pending: PendingSubscriptionSink, extensions: &Extensions) -> Option<Self> {
         let gate = extensions.get::<Session>().map(|session| session.gate.clone());
-        Some(Self { sink: pending.accept().await.ok()?, gate })
+        let sink = pending.accept().await.ok()?;
+        let open = metrics::gauge!(SUBSCRIPTIONS, "method" => sink.method_name().to_owned());
+        open.increment(1.0);
+        Some(Self { sink, gate, open })
     }
 
     /// Sends once the client has taken what was sent to it before. To a client that is gone nothing is sent.
@@ -52,11 +58,19 @@ impl Outlet {
             tip = watch.next() => match tip {
                 Ok(tip) => Ok(Some(tip)),
                 Err(WatchEnd::Missed { tips }) => {
+                    let method = self.sink.method_name().to_owned();
+                    metrics::counter!(SUBSCRIPTIONS_BEHIND, "method" => method).increment(1);
                     Err(ApiError::FellBehind { max: SUBSCRIPTION_BLOCKS_MAX as u64, missed: tips })
                 }
                 Err(WatchEnd::Closed) => Err(ApiError::Internal { what: WatchEnd::Closed.to_string() }),
             },
         }
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.open.decrement(1.0);
     }
 }
 
