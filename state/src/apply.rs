@@ -1,13 +1,21 @@
 //! Applying a block: from a view of its parent and its changes to the new root and everything that changes. Nothing is
 //! written here.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustorium_verkle::{Committer, Delta, StateRoot};
 
-use crate::block::{Block, CHANGE_BYTES_MAX, CHANGES_MAX, Change, Changes, Header, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::backend::Batch;
+use crate::block::{
+    Block, BlockHash, CHANGE_BYTES_MAX, CHANGES_MAX, Change, Changes, Header, KEY_BYTES_MAX, VALUE_BYTES_MAX,
+};
 use crate::error::{ApplyError, ReadError};
+use crate::finalize;
+use crate::forks::Size;
+use crate::journal;
 use crate::meters::Phases;
+use crate::schema::{Generation, HeaderRow};
 use crate::view::View;
 
 /// A block carried out in memory.
@@ -19,6 +27,32 @@ pub(crate) struct Applied {
     pub(crate) delta: Delta,
     /// How long it took: what was read, and what was computed.
     pub(crate) phases: Phases,
+}
+
+/// An applied block, ready to be made durable.
+pub(crate) struct Made {
+    pub(crate) header: Header,
+    pub(crate) delta: Delta,
+    pub(crate) size: Size,
+    /// The rows that put it into the columns.
+    pub(crate) rows: Arc<Batch>,
+    /// What puts it into the journal.
+    pub(crate) entry: Batch,
+    pub(crate) phases: Phases,
+}
+
+impl Made {
+    /// Refused when the journal cannot take its rows.
+    pub(crate) fn new(applied: Applied, generation: Generation) -> Result<Self, ApplyError> {
+        let started = Instant::now();
+        let rows = Arc::new(finalize::rows(generation, &applied));
+        let Applied { header, content, changes, delta, mut phases } = applied;
+        journal::check_size(&rows, journal::ENTRY_BYTES_MAX)?;
+        let size = Size { changes: changes.bytes(), rows: rows.bytes() as u64 };
+        let entry = journal::entry(&HeaderRow::new(&header, content), &header.hash, size.changes, &rows);
+        phases.journal = started.elapsed();
+        Ok(Self { header, delta, size, rows, entry, phases })
+    }
 }
 
 /// Refuses changes that no block may hold.
@@ -60,6 +94,22 @@ pub(crate) fn apply(parent: &View, block: Block, committer: &Committer) -> Resul
     let header = Header { number, hash, parent_hash, state_root: got, timestamp_ms };
     let phases = Phases { read, compute: started.elapsed() - read, ..Phases::default() };
     Ok(Applied { header, content, changes, delta, phases })
+}
+
+/// Makes a block of these changes, with the dev rule's hash. They are not looked at for what no block may hold.
+pub(crate) fn seal(
+    parent: &View,
+    changes: Vec<Change>,
+    generation: Generation,
+    committer: &Committer,
+) -> Result<Made, ApplyError> {
+    let Header { number, hash: parent_hash, .. } = *parent.header();
+    let no_number = || ApplyError::NotAChild { expected: "a number that fits".into(), got: "one more".into() };
+    let number = number.checked_add(1).ok_or_else(no_number)?;
+    let block = Block { number, hash: BlockHash::ZERO, parent_hash, timestamp_ms: None, state_root: None, changes };
+    let mut applied = apply(parent, block, committer)?;
+    applied.header.hash = BlockHash::of_dev_block(&parent_hash, number, &applied.header.state_root);
+    Made::new(applied, generation)
 }
 
 /// What these changes do to the tree of a view, and how long it took to read what they meet.

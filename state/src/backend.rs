@@ -273,6 +273,11 @@ impl Bounds {
         Bounds { start: self.start.max(next), end: self.end }
     }
 
+    /// Whether this key lies in the range.
+    pub fn holds(&self, key: &[u8]) -> bool {
+        *self.start <= *key && self.end.as_ref().is_none_or(|end| *key < **end)
+    }
+
     /// Whether no key at all can lie in the range.
     pub fn is_empty(&self) -> bool {
         self.end.as_ref().is_some_and(|end| *end <= self.start)

@@ -9,6 +9,7 @@
 //! Every row is read once or twice, a page at a time, and nothing but pages and a segment of the tree is in memory: some
 //! 50 MB whatever the state's size. Nothing is written here; [`crate::repair`] writes.
 
+mod acknowledged;
 mod chain;
 mod index;
 mod layers;
@@ -81,6 +82,8 @@ pub struct Report {
     pub blocks: u64,
     /// Rows of the journal.
     pub journal: u64,
+    /// Changes that a front has acknowledged and that are in no block yet.
+    pub pending: u64,
     /// Keys that were proved by a witness.
     pub witnessed: u64,
     /// What is wrong, the first [`FINDINGS_MAX`] of it.
@@ -228,7 +231,8 @@ impl fmt::Display for Cure {
 pub fn check(view: &View, committer: &Committer) -> Result<Report, ReadError> {
     let mut means = Means { committer, seed: [0; 32], progress: &mut |_| () };
     let rows = Rows { snapshot: view.snapshot(), generation: view.generation(), header: view.header() };
-    Ok(examine(rows, Depth::Deep, &mut means, None)?.report)
+    // What is in no block is no view's.
+    Ok(Report { pending: 0, ..examine(rows, Depth::Deep, &mut means, None)?.report })
 }
 
 /// The rows of one block's state.
@@ -252,6 +256,8 @@ pub(crate) struct Mends {
     pub(crate) batch: Batch,
     /// Whether there are more than are kept.
     pub(crate) is_full: bool,
+    /// How many of them take away what nothing can bring back.
+    pub(crate) dropped: u64,
 }
 
 impl Mends {
@@ -267,7 +273,15 @@ impl Mends {
         }
     }
 
+    /// Takes away a row that is lost, or that follows one.
+    fn drop_row(&mut self, column: Column, key: &[u8]) {
+        let before = self.batch.len();
+        self.delete(column, key);
+        self.dropped += (self.batch.len() - before) as u64;
+    }
+
     fn append(&mut self, other: Self) {
+        self.dropped += other.dropped;
         self.batch.append(&other.batch);
         self.is_full |= other.is_full;
     }
@@ -295,6 +309,8 @@ pub(crate) fn examine(
     }
     let checked = chain::check(rows, depth, means, mends, &mut report);
     readable(Column::Block, checked, &mut report)?;
+    let checked = acknowledged::check(rows, mends, &mut report);
+    readable(Column::Aux, checked, &mut report)?;
     let checked = rows::check_strays(rows, depth, means, &mut report);
     readable(Column::Meta, checked, &mut report)?;
     Ok(Examined { report, leaves_hold: tree.map(|tree| tree.leaves_hold) })

@@ -43,6 +43,12 @@ pub enum OpenError {
     /// The caller broke off the loading of the genesis; the next open starts it over.
     #[error("the loading of the genesis was broken off")]
     Interrupted,
+    /// Writes that were acknowledged and are in no block could not be put into one.
+    #[error("writes that were acknowledged cannot be put into a block: {what}")]
+    Pending {
+        /// Why.
+        what: String,
+    },
     /// The disk.
     #[error(transparent)]
     Backend(#[from] BackendError),
@@ -236,6 +242,15 @@ pub enum ApplyError {
         /// Where.
         what: String,
     },
+    /// A front is open: it alone makes blocks.
+    #[error("a front is open, which alone makes blocks and moves the head: close it first")]
+    FrontOpen,
+    /// The write is durable and need not be sent again; no block or no proof could be made of it.
+    #[error("the write is durable, and could not be proved: {what}")]
+    Unproven {
+        /// Why.
+        what: String,
+    },
     /// The writer has ended.
     #[error("the node is shutting down")]
     Closed,
@@ -271,6 +286,8 @@ impl ApplyError {
             Self::Busy { .. } => "Busy",
             Self::DiskFull { .. } => "DiskFull",
             Self::Poisoned { .. } => "Poisoned",
+            Self::FrontOpen => "FrontOpen",
+            Self::Unproven { .. } => "Unproven",
             Self::Closed => "Closed",
             Self::Damaged { .. } => "Damaged",
             Self::Backend(_) => "Backend",

@@ -138,9 +138,14 @@ impl Forks {
         size: Size,
         replaced: Arc<[u64]>,
     ) -> Branch {
-        let stack = parent.stack.push(run, self.barrier);
-        let view = View::new(header, root, stack.over(self.base.clone()), self.generation, self.shared.clone());
+        let (stack, view) = self.ground().child(parent, header, root, run);
         Branch { view: Arc::new(view), stack, size, replaced }
+    }
+
+    /// What a child's view is made of, whether the child stays or not.
+    pub(crate) fn ground(&self) -> Ground {
+        let (base, shared) = (self.base.clone(), self.shared.clone());
+        Ground { base, barrier: self.barrier, generation: self.generation, shared }
     }
 
     pub(crate) fn insert(&mut self, branch: Branch) {
@@ -223,6 +228,23 @@ impl Forks {
         let stack = branch.stack.above(self.base_number);
         let view = Arc::new(branch.view.over(stack.over(self.base.clone())));
         Branch { view, stack, size: branch.size, replaced: branch.replaced.clone() }
+    }
+}
+
+/// What children are put on.
+pub(crate) struct Ground {
+    base: Arc<dyn Snapshot>,
+    barrier: u64,
+    pub(crate) generation: Generation,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Ground {
+    /// What a child of `parent` lays over the base, and its view.
+    pub(crate) fn child(&self, parent: &Branch, header: Header, root: Point, run: Run) -> (Stack, View) {
+        let stack = parent.stack.push(run, self.barrier);
+        let view = View::new(header, root, stack.over(self.base.clone()), self.generation, self.shared.clone());
+        (stack, view)
     }
 }
 

@@ -6,9 +6,11 @@ use crate::block::{Block, BlockHash, Change, Header};
 use crate::error::ApplyError;
 use crate::meeting;
 use crate::metrics::BUSY;
+use crate::reader::Reader;
+use crate::storage::Parts;
 
 /// When a caller should try again, in milliseconds, after [`ApplyError::Busy`].
-const RETRY_MS: u64 = 100;
+pub(crate) const RETRY_MS: u64 = 100;
 
 /// What a command does.
 pub(crate) enum Task {
@@ -18,14 +20,15 @@ pub(crate) enum Task {
     ChooseHead { head: BlockHash, finalized: Option<BlockHash> },
     Rollback(BlockHash),
     Flush,
+    OpenFront(Parts),
 }
 
 /// What the writer hears.
 pub(crate) enum Message {
     /// A task and who waits for it.
     Command(Task, Sender<Answer>),
-    /// A flush has ended.
-    Flushed,
+    /// A flush has ended, or something is due at the front.
+    Wake,
 }
 
 /// The block that a command was about, or what came of it.
@@ -37,11 +40,17 @@ pub(crate) type Answer = Result<Header, ApplyError>;
 #[derive(Clone)]
 pub struct Handle {
     messages: Sender<Message>,
+    reader: Reader,
 }
 
 impl Handle {
-    pub(crate) fn new(messages: Sender<Message>) -> Self {
-        Self { messages }
+    pub(crate) fn new(messages: Sender<Message>, reader: Reader) -> Self {
+        Self { messages, reader }
+    }
+
+    /// Who finds views of what this handle's writer makes.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
     }
 
     /// Applies a block to its parent and makes it durable. The same block again gives the same answer. A child of the head
@@ -105,6 +114,16 @@ impl Handle {
     /// Takes no more commands, from this handle or any other; the writer ends when it has done the one it is at.
     pub fn close(&self) {
         self.messages.close();
+    }
+
+    pub(crate) async fn open_front(&self, parts: Parts) -> Result<Header, ApplyError> {
+        self.ask(Task::OpenFront(parts)).await
+    }
+
+    /// Has the writer look what is due.
+    pub(crate) fn wake(&self) {
+        // A full queue has it awake, a closed one has it end.
+        let _ = self.messages.try_send(Message::Wake);
     }
 
     async fn ask(&self, task: Task) -> Answer {

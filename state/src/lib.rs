@@ -53,6 +53,7 @@ pub mod metrics;
 mod reader;
 mod repair;
 mod schema;
+pub mod storage;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -69,6 +70,7 @@ pub use examination::{Examination, Summary};
 pub use handle::Handle;
 pub use reader::{Reader, Status};
 pub use repair::{Deed, Repair};
+pub use storage::{Front, FrontConfig, ProofError, ReadResult, Storage, WriteResult};
 pub use store::{Genesis, Progress};
 pub use view::{Proof, View};
 pub use watch::{Tip, Watch, WatchEnd};

@@ -77,8 +77,8 @@ metrics! {
     counter WRITE_STALLS = "rustorium_write_stalls_total", Count;
     /// Time of such a commit.
     histogram WRITE_STALL_SECONDS = "rustorium_write_stall_seconds", Seconds;
-    /// What was answered `Busy`. Label `queue`: the `writer`'s commands, the `backend`'s
-    /// commits, the `readers`' jobs, or bytes of `requests`.
+    /// What was answered `Busy`. Label `queue`: the `writer`'s commands, the `front`'s callers, the
+    /// `backend`'s commits, the `readers`' jobs, or bytes of `requests`.
     counter BUSY = "rustorium_busy_total", Count;
     /// Writes refused because the disk is full.
     counter DISK_FULL = "rustorium_disk_full_total", Count;

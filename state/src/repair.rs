@@ -71,6 +71,12 @@ pub enum Deed {
         /// How many.
         dropped: u64,
     },
+    /// Changes that a front had acknowledged, and that could not be read, were dropped with those after them: whoever wrote
+    /// them must write them again.
+    Dropped {
+        /// Rows of the log; each has what was gathered of many callers.
+        rows: u64,
+    },
     /// What could be read was copied into a new store.
     Copied {
         /// Rows that were read.
@@ -91,6 +97,9 @@ impl fmt::Display for Deed {
             Self::Rewound { finalized, head, dropped } => {
                 write!(f, "{dropped} blocks dropped from the journal, to be applied again: ")?;
                 write!(f, "the final block is now {finalized}, the head {head}")
+            }
+            Self::Dropped { rows } => {
+                write!(f, "{rows} rows of changes that were acknowledged and in no block dropped, to be written again")
             }
             Self::Copied { rows } => write!(f, "{rows} rows that could be read copied into a new store"),
         }
@@ -161,11 +170,14 @@ impl Examination {
             self.settle(standing, finalized, &mut batch);
             rows += standing.must_settle as u64;
             batch.append(&mends.batch);
-            rows += mends.batch.len() as u64;
+            rows += mends.batch.len() as u64 - mends.dropped;
         }
         if !batch.is_empty() {
             commit_patiently(&*self.backend, batch, Durability::Synced)?;
             self.chain_is_mended();
+        }
+        if mends.dropped > 0 && live == standing.generation {
+            done.push(Deed::Dropped { rows: mends.dropped });
         }
         if rows > 0 && live == standing.generation {
             done.push(Deed::Mended { rows });

@@ -8,11 +8,13 @@
 //! | index | gen ‖ key | nothing |
 //! | block | `h` ‖ hash, `n` ‖ number BE | SCALE [`HeaderRow`]; hash |
 //! | fork | number BE ‖ hash | a block that is not in the other columns yet (`journal.rs`) |
+//! | aux | `p` ‖ sequence BE | changes that are acknowledged and in no block (`storage/log.rs`) |
 //! | meta | a name | format, chain, live generation; the hashes of head, final and base |
 //!
 //! The first five columns are those of one block, `base`. What was acknowledged since lies in `fork`. While final blocks
 //! are being written, rows of theirs may be in the columns already; their journal rows stay until all are.
-//! The columns `undo`, `undo_at` and `aux` exist and are empty. Format 1 had no journal: head, final and base are one.
+//! The columns `undo` and `undo_at` exist and are empty. Format 1 had no journal: head, final and base are one; format 2
+//! had no rows in `aux`, and a version that knows no newer one would leave such rows out of the blocks that follow.
 
 use parity_scale_codec::{Decode, DecodeAll, Encode};
 use rustorium_verkle::{KeyPath, Leaf, NodePath, NodeRow, StateRoot, ValueHash};
@@ -21,7 +23,7 @@ use crate::backend::Bounds;
 use crate::block::{BlockHash, Header};
 
 /// The format that this version writes, and the newest that it reads.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 /// What the format row begins with, so that a foreign store is told from a newer one.
 const FORMAT_MAGIC: &[u8] = b"rustorium state ";
 /// Values over this many bytes live in their own column, so that opening a node does not read a neighbour's 1 MB.
@@ -225,7 +227,7 @@ mod tests {
             [&[1, 0, 0, 0, 0, 0, 0, 0][..], &[3; 32], &[4; 32], &[1, 5, 0, 0, 0, 0, 0, 0, 0], &[6; 32]].concat();
         assert_eq!(row.encode(), bytes);
         assert_eq!(row.header(header.hash), header);
-        assert_eq!(encode_format(), b"rustorium state \x02\0\0\0");
+        assert_eq!(encode_format(), b"rustorium state \x03\0\0\0");
         assert_eq!(decode_format(&encode_format()), Some(FORMAT));
         assert_eq!(decode_format(b"something else"), None);
     }

@@ -276,6 +276,12 @@ fn stamp(backend: &dyn Backend) -> Result<(), OpenError> {
                 batch.put(Column::Meta, meta::FORMAT, &encode_format());
                 Ok(backend.commit(batch, Durability::Synced)?)
             }
+            // What is new since then is not there yet.
+            Some(2) => {
+                let mut batch = Batch::new();
+                batch.put(Column::Meta, meta::FORMAT, &encode_format());
+                Ok(backend.commit(batch, Durability::Synced)?)
+            }
             Some(found) => Err(OpenError::Newer { found, supported: FORMAT }),
             None => Err(OpenError::Foreign),
         },

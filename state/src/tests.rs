@@ -2,6 +2,7 @@
 
 mod cache;
 mod forks;
+mod front;
 mod interleavings;
 mod mending;
 mod update;
@@ -284,10 +285,10 @@ fn another_chain_a_newer_format_and_a_foreign_store_are_refused_by_name() {
         batch.put(column, key, value);
         batch
     };
-    let newer = put(Column::Meta, meta::FORMAT, b"rustorium state \x03\0\0\0");
+    let newer = put(Column::Meta, meta::FORMAT, b"rustorium state \x04\0\0\0");
     backend.commit(newer, Durability::Synced).unwrap();
     let refused = Running::open(backend.clone(), &example()).err().unwrap();
-    assert!(matches!(refused, OpenError::Newer { found: 3, supported: 2 }), "{refused}");
+    assert!(matches!(refused, OpenError::Newer { found: 4, supported: 3 }), "{refused}");
     backend.commit(put(Column::Meta, meta::FORMAT, b"gibberish"), Durability::Synced).unwrap();
     assert!(matches!(Running::open(backend, &example()).err(), Some(OpenError::Foreign)));
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use metrics::{Histogram, histogram};
-use rustorium_verkle::{Claim, Committer, Invalid, KeyPath, Leaf, Point, ValueHash};
+use rustorium_verkle::{Claim, Committer, Invalid, KeyPath, Leaf, Point, StateRoot, ValueHash, Witness};
 
 use crate::backend::{Bounds, Column, Snapshot};
 use crate::block::{BlockHash, Header};
@@ -81,6 +81,18 @@ pub struct Proof {
     pub witness: Vec<u8>,
 }
 
+impl Proof {
+    /// Whether the witness proves the claims under this state root. The root must come from whom one trusts: that of
+    /// `header` is only what the proof says of itself.
+    pub fn verify(&self, root: &StateRoot) -> Result<(), Invalid> {
+        Witness::decode(&self.witness)?.verify(root, &self.claims.iter().map(claim).collect::<Vec<_>>())
+    }
+}
+
+fn claim((key, value): &Claimed) -> Claim {
+    Claim { path: KeyPath::of(key), value: value.as_deref().map(ValueHash::of) }
+}
+
 impl View {
     pub(crate) fn new(
         header: Header,
@@ -117,6 +129,12 @@ impl View {
         }
         let row = self.leaf_rows(&[path])?.pop().flatten();
         self.value_of(&path, row, leaf)
+    }
+
+    /// The value of a key, or that it has none, if that is known without the disk.
+    pub(crate) fn value_in_memory(&self, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        let found = self.cached_value(self.walk().cached_leaf(&KeyPath::of(key)))?;
+        Some(found.map(|value| value.to_vec()))
     }
 
     /// The size of a key's value in bytes, if it has one; the value itself is not loaded when it is big.
@@ -192,14 +210,28 @@ impl View {
     pub fn witness(&self, keys: &[Vec<u8>], bytes_max: u64) -> Result<Proof, ReadError> {
         let _timed = Timed::start(&self.shared.witness_seconds);
         let (claims, values) = self.claims(keys, bytes_max)?;
-        let id = WitnessId::new(&self.header.state_root, &claims);
-        let witness = self.proof(id, || {
-            let subtree = self.walk().prove(claims.iter().map(|claim| claim.path))?;
-            let witness = subtree.prove(Some(&self.shared.committer))?;
-            let judged = witness.verify(&self.header.state_root, &claims);
-            Ok(judged.map(|()| witness.encode()))
-        })?;
+        let witness = self.prove_claims(&claims)?;
         Ok(Proof { header: self.header.clone(), claims: values, witness: witness.to_vec() })
+    }
+
+    /// What proves that these keys, each of them once, have these values, as the caller knows that they do.
+    pub(crate) fn prove(&self, values: Vec<Claimed>) -> Result<Arc<Proof>, ReadError> {
+        let _timed = Timed::start(&self.shared.witness_seconds);
+        let mut claims: Vec<Claim> = values.iter().map(claim).collect();
+        claims.sort_unstable_by_key(|claim| claim.path);
+        let witness = self.prove_claims(&claims)?;
+        Ok(Arc::new(Proof { header: self.header.clone(), claims: values, witness: witness.to_vec() }))
+    }
+
+    /// The encoded witness of these claims, which ascend by path.
+    fn prove_claims(&self, claims: &[Claim]) -> Result<Arc<[u8]>, ReadError> {
+        self.proof(WitnessId::new(&self.header.state_root, claims), || {
+            let subtree = self.walk().prove(claims.iter().map(|claim| claim.path))?;
+            let nodes = subtree.commitments();
+            let witness = subtree.prove(Some(&self.shared.committer))?;
+            let judged = witness.verify_known(&self.header.state_root, claims, &nodes);
+            Ok(judged.map(|()| witness.encode()))
+        })
     }
 
     /// What a witness is to prove of these keys, by path, and their values, in the order asked; each key once.
@@ -212,13 +244,10 @@ impl View {
         let distinct: Vec<Vec<u8>> = keys.into_iter().filter(|key| seen.insert(*key)).cloned().collect();
         assert!(!distinct.is_empty(), "a witness is for one key or more");
         let values = self.values(&distinct, bytes_max)?;
-        let claim = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| Claim {
-            path: KeyPath::of(key),
-            value: value.as_deref().map(ValueHash::of),
-        };
-        let mut claims: Vec<Claim> = distinct.iter().zip(&values).map(claim).collect();
+        let values: Vec<Claimed> = distinct.into_iter().zip(values).collect();
+        let mut claims: Vec<Claim> = values.iter().map(claim).collect();
         claims.sort_unstable_by_key(|claim| claim.path);
-        Ok((claims, distinct.into_iter().zip(values).collect()))
+        Ok((claims, values))
     }
 
     /// The encoded witness of this name, if need be from `prove`, which judges what it makes.

@@ -7,6 +7,7 @@
 
 mod blocks;
 mod choices;
+mod front;
 
 use std::io;
 use std::ops::ControlFlow;
@@ -31,6 +32,8 @@ use crate::store::{Genesis, Progress, Store};
 use crate::view::Shared;
 use crate::watch::EndsWatches;
 
+use self::front::Serving;
+
 /// Commands that may wait for the writer.
 pub const COMMANDS_MAX: usize = 64;
 /// Flushes that may be due before the writer waits for one.
@@ -50,20 +53,20 @@ pub fn open(
         Store::open(backend, genesis, Arc::new(Shared::new(config.committer.clone(), config.cache_bytes)), progress)?;
     let reader = Reader::new(&forks, store.genesis_hash());
     let (sender, messages) = async_channel::bounded(COMMANDS_MAX);
-    let (config, wake) = (config.clone(), sender.downgrade());
-    let (meters, no_flush_before) = (Meters::new(), None);
-    let writer = Writer {
+    let mut writer = Writer {
         store,
-        config,
+        config: config.clone(),
         forks,
         reader: reader.clone(),
         messages,
-        no_flush_before,
-        wake,
-        meters,
+        no_flush_before: None,
+        wake: sender.downgrade(),
+        meters: Meters::new(),
+        serving: None,
         _ends_watches: reader.ends_watches(),
     };
-    Ok((writer, Handle::new(sender), reader))
+    writer.seal_left()?;
+    Ok((writer, Handle::new(sender, reader.clone()), reader))
 }
 
 /// Owns the store. Nobody else writes.
@@ -80,6 +83,8 @@ pub struct Writer {
     meters: Meters,
     /// Whoever watches hears that there is nothing more to come.
     _ends_watches: EndsWatches,
+    /// The front, while one is open.
+    serving: Option<Serving>,
 }
 
 impl Writer {
@@ -101,19 +106,23 @@ impl Writer {
         let wake = move || {
             if let Some(messages) = wake.upgrade() {
                 // A full queue has the writer awake, a closed one has it end.
-                let _ = messages.try_send(Message::Flushed);
+                let _ = messages.try_send(Message::Wake);
             }
         };
         let mut flusher = Flusher::start(spawn, backend, wake).expect("a thread for flushes");
         self.carry_out(&mut flusher);
+        self.end_front();
     }
 
     fn carry_out(&mut self, flusher: &mut Flusher) {
         while let Ok(message) = meeting::recv(&self.messages) {
             self.take_flushed(flusher, false);
             if let Message::Command(task, answer) = message {
-                let result = match task {
-                    _ if self.messages.is_closed() => Err(ApplyError::Closed),
+                let refused = match self.messages.is_closed() {
+                    true => Err(ApplyError::Closed),
+                    false => self.check_front(&task),
+                };
+                let result = refused.and_then(|()| match task {
                     Task::Apply(block) => {
                         let answer = self.apply(block);
                         self.meters.note_answer(&answer);
@@ -128,7 +137,8 @@ impl Writer {
                     Task::ChooseHead { head, finalized } => self.choose_head(head, finalized),
                     Task::Rollback(hash) => self.rollback(hash),
                     Task::Flush => self.flush(flusher),
-                };
+                    Task::OpenFront(parts) => self.open_front(parts),
+                });
                 match &result {
                     Ok(_) => {}
                     Err(error) if error.is_ours() => tracing::error!(%error, "a command failed"),
@@ -137,6 +147,7 @@ impl Writer {
                 // Whoever asked may be gone; what was done stays done.
                 let _ = answer.try_send(result);
             }
+            self.serve();
             self.flush_if_due(flusher);
         }
     }
@@ -155,9 +166,9 @@ impl Writer {
 
     /// Begins a flush when enough is final, and waits for one when far too much is.
     fn flush_if_due(&mut self, flusher: &mut Flusher) {
-        let (blocks, bytes) = self.forks.settled();
-        let due = (bytes / self.config.flush_bytes.max(1)).max(blocks as u64 / self.config.flush_blocks.max(1));
-        if due >= LAG_MAX {
+        let due = self.flushes_due();
+        // A front's blocks wait instead, so that its callers need not.
+        if due >= LAG_MAX && self.serving.is_none() {
             self.take_flushed(flusher, true);
         }
         if due >= 1
@@ -167,6 +178,12 @@ impl Writer {
         {
             flusher.begin(flush);
         }
+    }
+
+    /// How many flushes would be worth their while.
+    fn flushes_due(&self) -> u64 {
+        let (blocks, bytes) = self.forks.settled();
+        (bytes / self.config.flush_bytes.max(1)).max(blocks as u64 / self.config.flush_blocks.max(1))
     }
 
     /// Moves the blocks over what a flush has written, if one has ended; waits for its end if told to.

@@ -3,8 +3,8 @@
 use std::process::Command;
 
 const SECONDS: &str = "20";
-const KINDS: [&str; 6] =
-    ["killed by the clock", "killed before", "killed after", "power lost in", "log cut", "restarts"];
+const KINDS: [&str; 7] =
+    ["killed by the clock", "killed before", "killed after", "power lost in", "log cut", "restarts", "a front killed"];
 
 #[test]
 fn nothing_is_lost() -> anyhow::Result<()> {

@@ -96,7 +96,7 @@ pub(crate) fn open_error(error: OpenError) -> anyhow::Error {
     let exit = match &error {
         OpenError::Newer { .. } | OpenError::Foreign | OpenError::OtherChain { .. } => Exit::Config,
         OpenError::Damaged { .. } | OpenError::Genesis { .. } => Exit::BadData,
-        OpenError::Interrupted => Exit::Temporary,
+        OpenError::Interrupted | OpenError::Pending { .. } => Exit::Temporary,
         OpenError::Backend(error) => match error {
             BackendError::Foreign { .. } => Exit::Config,
             BackendError::Damaged { .. } => Exit::BadData,

@@ -73,6 +73,7 @@ impl From<ApplyError> for ApiError {
             ApplyError::DiskFull { what, .. } => Self::DiskFull { what },
             ApplyError::Poisoned { what } => Self::Poisoned { what },
             ApplyError::Damaged { what } => Self::Damaged { what },
+            error @ (ApplyError::FrontOpen | ApplyError::Unproven { .. }) => Self::Internal { what: error.to_string() },
             ApplyError::Closed => Self::Internal { what: "the node is shutting down".into() },
             ApplyError::Backend(error) => error.into(),
         }

@@ -106,7 +106,7 @@ pub(super) fn check_strays(
 }
 
 /// Columns that this format leaves empty.
-pub(crate) const UNUSED: [Column; 3] = [Column::Undo, Column::UndoAt, Column::Aux];
+pub(crate) const UNUSED: [Column; 2] = [Column::Undo, Column::UndoAt];
 
 /// Where the rows of generations other than this one lie.
 pub(crate) fn not_live(generation: crate::schema::Generation) -> Vec<(Column, Bounds)> {

@@ -4,17 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Writer, not_a_child};
-use crate::apply::{Applied, apply, check_sizes};
+use crate::apply::{Made, apply, check_sizes, seal};
 use crate::backend::Column;
 use crate::block::{Block, BlockHash, Change, Changes, Header};
 use crate::config::Finality;
 use crate::error::ApplyError;
-use crate::finalize;
-use crate::forks::{Branch, Size};
+use crate::forks::Branch;
 use crate::handle::Answer;
-use crate::journal;
 use crate::layer::Run;
-use crate::schema::{HeaderRow, meta};
+use crate::schema::meta;
 
 /// From so many rows on a block is made ready to be shown while the disk takes its journal row.
 const ROWS_ALONGSIDE: usize = 2000;
@@ -29,28 +27,27 @@ impl Writer {
             return Ok(known);
         }
         let parent = self.parent(&block)?;
-        self.check_room(&block.changes)?;
+        self.check_room(bytes_of(&block.changes))?;
         let applied = apply(&parent.view, block, &self.config.committer)?;
-        self.keep(&parent, applied)
+        self.keep(&parent, Made::new(applied, self.store.generation())?)
     }
 
     /// A block on the head with the dev rule's hash.
     pub(super) fn seal(&mut self, changes: Vec<Change>) -> Answer {
         check_sizes(&changes)?;
-        let parent = self.forks.head().clone();
-        let Header { number, hash: parent_hash, .. } = *parent.view.header();
-        let next = number.checked_add(1);
-        let number = next.ok_or_else(|| not_a_child("a number that fits".into(), "one more".into()))?;
-        let hash = BlockHash::ZERO;
-        let block = Block { number, hash, parent_hash, timestamp_ms: None, state_root: None, changes };
-        self.check_room(&block.changes)?;
-        let mut applied = apply(&parent.view, block, &self.config.committer)?;
-        let hash = BlockHash::of_dev_block(&parent_hash, number, &applied.header.state_root);
+        self.check_room(bytes_of(&changes))?;
+        let made = seal(&self.forks.head().view, changes, self.store.generation(), &self.config.committer)?;
+        self.keep_sealed(made)
+    }
+
+    /// Keeps a block that was sealed on the head.
+    pub(super) fn keep_sealed(&mut self, made: Made) -> Answer {
+        let (parent, hash) = (self.forks.head().clone(), made.header.hash);
+        assert_eq!(parent.hash(), made.header.parent_hash, "nothing has moved the head meanwhile");
         if self.header_row(&hash)?.is_some() {
             return Err(ApplyError::Conflicting { hash });
         }
-        applied.header.hash = hash;
-        self.keep(&parent, applied)
+        self.keep(&parent, made)
     }
 
     /// The answer to a block that was applied before; an error if its hash was another block's.
@@ -88,12 +85,11 @@ impl Writer {
         Ok(parent.clone())
     }
 
-    /// Whether a block with these changes may be added to those that are not final.
-    fn check_room(&self, changes: &[Change]) -> Result<(), ApplyError> {
+    /// Whether a block that changes so many bytes may be added to those that are not final.
+    pub(super) fn check_room(&self, bytes: u64) -> Result<(), ApplyError> {
         if self.config.finality == Finality::Engine {
-            let bytes = |(key, value): &Change| (key.len() + value.as_ref().map_or(0, Vec::len)) as u64;
             let blocks = ("blocks", self.config.unfinalised_max, self.forks.blocks().size() as u64 + 1);
-            let bytes = self.forks.change_bytes() + changes.iter().map(bytes).sum::<u64>();
+            let bytes = self.forks.change_bytes() + bytes;
             for (what, max, got) in [blocks, ("bytes", self.config.unfinalised_bytes_max, bytes)] {
                 if got > max {
                     return Err(ApplyError::TooManyUnfinalised { what, max, got });
@@ -103,18 +99,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes an applied block durable, and shows it.
-    fn keep(&mut self, parent: &Branch, applied: Applied) -> Answer {
+    /// Makes a block durable, and shows it.
+    fn keep(&mut self, parent: &Branch, made: Made) -> Answer {
         let started = Instant::now();
-        let rows = Arc::new(finalize::rows(self.store.generation(), &applied));
-        let rows_len = rows.len();
-        let Applied { header, content, changes, delta, mut phases } = applied;
-        journal::check_size(&rows, journal::ENTRY_BYTES_MAX)?;
-        let (number, hash) = (header.number, header.hash);
-        let size = Size { changes: changes.bytes(), rows: rows.bytes() as u64 };
+        let Made { header, delta, size, rows, entry: mut batch, mut phases } = made;
+        let (number, hash, rows_len) = (header.number, header.hash, rows.len());
         let is_head = parent.hash() == self.forks.head().hash();
         let is_final = self.config.finality == Finality::Instant;
-        let mut batch = journal::entry(&HeaderRow::new(&header, content), &hash, size.changes, &rows);
         if is_head {
             batch.put(Column::Meta, meta::HEAD, &hash.0);
         }
@@ -140,7 +131,8 @@ impl Writer {
                 Ok::<Run, ApplyError>(prepared.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             })?,
         };
-        phases.journal = started.elapsed();
+        let committed = started.elapsed();
+        phases.journal += committed;
         let replaced = delta.nodes.iter().filter_map(|node| Some(node.old?.commitment.fingerprint()));
         let replaced: Arc<[u64]> = replaced.collect();
         self.forks.insert(self.forks.child(parent, header.clone(), delta.root, run, size, replaced.clone()));
@@ -152,7 +144,7 @@ impl Writer {
             false => cache.retire(replaced),
         }
         self.reader.publish(&self.forks);
-        phases.publish = started.elapsed() - phases.journal;
+        phases.publish = started.elapsed() - committed;
         self.meters.note_block(&phases);
         tracing::debug!(
             number,
@@ -169,4 +161,9 @@ impl Writer {
         );
         Ok(header)
     }
+}
+
+/// Of keys and values.
+fn bytes_of(changes: &[Change]) -> u64 {
+    changes.iter().map(|(key, value)| (key.len() + value.as_ref().map_or(0, Vec::len)) as u64).sum()
 }

@@ -3,7 +3,7 @@
 
 use super::{Damage, End, Goal, Subtree, Visit};
 use crate::commit::Committer;
-use crate::curve::PointBytes;
+use crate::curve::{Point, PointBytes};
 use crate::key::{KeyPath, SlotScalar};
 use crate::multiproof::{self, Opened, Query};
 use crate::node::Leaf;
@@ -66,6 +66,13 @@ impl Subtree {
         let (root, nodes) = encoded.split_first().expect("every walk begins at the root");
         let terminals = self.terminals(keys);
         Ok(Witness { root: *root, terminals, nodes: nodes.to_vec(), proof })
+    }
+
+    /// The commitments of the nodes that the walks visit, the root's first, in the order in which a witness has them.
+    pub fn commitments(&self) -> Vec<Point> {
+        let mut visits: Vec<&Visit> = self.visits.iter().collect();
+        visits.sort_unstable_by_key(|visit| visit.path);
+        visits.iter().map(|visit| visit.row.commitment).collect()
     }
 
     fn terminals(&self, keys: &[KeyPath]) -> Vec<Terminal> {

@@ -195,6 +195,8 @@ proptest! {
         let claims: Vec<Claim> =
             asked.iter().map(|path| Claim { path: *path, value: nodes.leaves.get(path).copied() }).collect();
         assert_eq!(witness.verify(&nodes.state_root(), &claims), Ok(()));
+        let mut points = load(Descent::prove(asked.iter().copied()), &nodes, &Kept::new()).commitments();
+        assert_eq!(witness.verify_known(&nodes.state_root(), &claims, &points), Ok(()));
         for (index, claim) in claims.iter().enumerate() {
             let mut lie = claims.clone();
             lie[index].value = match claim.value {
@@ -202,7 +204,10 @@ proptest! {
                 None => Some(ValueHash([9; 32])),
             };
             assert!(witness.verify(&nodes.state_root(), &lie).is_err());
+            assert!(witness.verify_known(&nodes.state_root(), &lie, &points).is_err());
         }
+        points[0] = Point::generator();
+        assert!(witness.verify_known(&nodes.state_root(), &claims, &points).is_err());
     }
 
     #[test]

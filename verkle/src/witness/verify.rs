@@ -48,7 +48,26 @@ impl Witness {
     pub(crate) fn open(&self, statement: &Statement) -> Result<Vec<Point>, Invalid> {
         // A square root each: the costly part of a large witness that is refused.
         let nodes = Point::decode_many(&statement.commitments);
-        let Decoded { nodes, d, pi } = self.points(statement, nodes.into_iter())?;
+        self.open_at(statement, nodes.into_iter())
+    }
+
+    /// [`Witness::verify`] for who has the commitments as points, of the root and of [`Witness::nodes`]: it spares a square
+    /// root for each.
+    pub fn verify_known(&self, state_root: &StateRoot, claims: &[Claim], nodes: &[Point]) -> Result<(), Invalid> {
+        let statement = self.statement(state_root, claims, &[])?;
+        if parallel::map_light(nodes, Point::encode) != statement.commitments {
+            return Err(Invalid::new(Rule::Point, "the points are not those of the witness"));
+        }
+        self.open_at(&statement, nodes.iter().copied().map(Ok)).map(|_| ())
+    }
+
+    /// Rules 7 and 8, the commitments being decoded.
+    fn open_at(
+        &self,
+        statement: &Statement,
+        nodes: impl Iterator<Item = Result<Point, NotAPoint>>,
+    ) -> Result<Vec<Point>, Invalid> {
+        let Decoded { nodes, d, pi } = self.points(statement, nodes)?;
         let equation = Equation::new(&statement.commitments, &statement.queries, &self.proof);
         match equation {
             Some(equation) if equation.holds(Points { nodes: &nodes, d, pi }) => Ok(nodes),

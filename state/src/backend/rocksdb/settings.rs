@@ -19,8 +19,8 @@
 //!   so do 64 and 256 GiB of compaction that is due. A stopped commit waits for a second and is then refused. Flushing and compacting
 //!   write at most `background_bytes_per_s` together, flushes first, and as little as keeps pace, so that a sync of the
 //!   log does not queue behind a burst.
-//! - *The journal*, `fork`. A row may have megabytes and is deleted a few dozen blocks later. Its memtable is as large as
-//!   any, so that row and deletion mostly meet there, and a flush writes neither; what reaches a table is not compressed
+//! - *The journal*, `fork`, and what a front has acknowledged, in `aux`. A row may have megabytes and is deleted a few
+//!   dozen blocks later, or a block later. The memtable is as large as any, so that row and deletion mostly meet there, and a flush writes neither; what reaches a table is not compressed
 //!   and has no filter.
 //! - *Compression*. LZ4 where rows are still moving, ZSTD at the bottom where nine tenths of them rest, at its first
 //!   level. `node` rows are
@@ -98,12 +98,12 @@ pub(super) fn column_options(column: Column, config: &RocksConfig, cache: &Cache
     options.set_hard_pending_compaction_bytes_limit(stopped);
     let memtable_bytes = match column {
         Column::Leaf | Column::Big | Column::Node | Column::Index => MEMTABLE_BYTES,
-        Column::Undo | Column::UndoAt | Column::Fork => MEMTABLE_BYTES,
-        Column::Block | Column::Aux | Column::Meta => SMALL_MEMTABLE_BYTES,
+        Column::Undo | Column::UndoAt | Column::Fork | Column::Aux => MEMTABLE_BYTES,
+        Column::Block | Column::Meta => SMALL_MEMTABLE_BYTES,
     };
     options.set_write_buffer_size(memtable_bytes.min(config.memtables_bytes));
     let (upper, bottom) = match column {
-        Column::Node | Column::Fork | Column::Meta => (Compression::None, Compression::None),
+        Column::Node | Column::Fork | Column::Aux | Column::Meta => (Compression::None, Compression::None),
         _ => (Compression::Lz4, Compression::Zstd),
     };
     options.set_compression_type(upper);

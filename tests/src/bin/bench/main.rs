@@ -5,6 +5,7 @@
 
 mod commit;
 mod engine;
+mod front;
 mod genesis;
 mod machine;
 mod memory;
@@ -85,6 +86,8 @@ enum Part {
     Updates,
     /// The state engine: unfinalised blocks, what makes them durable, reads through them, a crash
     Engine,
+    /// The front: writes of many tasks at once, with proofs, and in batches
+    Front,
     /// Our store beside others: durable commits, reads, proofs
     Peers,
     /// A genesis into a fresh store
@@ -161,6 +164,7 @@ fn run(choices: &Choices, part: Option<Part>) -> anyhow::Result<()> {
         Some(Part::Updates) => updates::measure(),
         Some(Part::Genesis) => genesis::measure(choices, &choices.scale()),
         Some(Part::Engine) => engine::measure(choices, &choices.scale()),
+        Some(Part::Front) => front::measure(choices, &choices.scale()),
         Some(Part::EngineMade { place, keys }) => engine::made(&place, keys, choices.seed),
         Some(Part::EngineFound { place, keys }) => engine::found(&place, keys, choices.seed),
         Some(Part::Peers) => peers::measure(choices, &choices.scale()),
@@ -173,7 +177,7 @@ fn all(choices: &Choices) -> anyhow::Result<()> {
     let started = Instant::now();
     head(choices)?;
     let mut failed = Vec::new();
-    for part in ["commit", "whole", "witnesses", "updates", "genesis", "engine", "peers"] {
+    for part in ["commit", "whole", "witnesses", "updates", "genesis", "engine", "front", "peers"] {
         let status = Command::new(std::env::current_exe()?).args(choices.arguments()).arg(part).status()?;
         failed.extend((!status.success()).then_some(part));
     }

@@ -20,7 +20,7 @@ pub(crate) type Phases = Vec<(String, Duration)>;
 /// An open store whose writer runs.
 pub(crate) struct Store {
     pub(crate) reader: Reader,
-    handle: Handle,
+    pub(crate) handle: Handle,
     writer: JoinHandle<()>,
     told: Told,
 }

@@ -75,6 +75,18 @@ impl Workload {
         (0..count).map(|_| self.key(rng.random_range(0..self.keys_before(blocks)))).collect()
     }
 
+    /// Updates in no order: half of them of keys that were loaded, half of the keys from index `new` on, which nothing else
+    /// here uses when it lies behind those of the blocks.
+    pub(crate) fn shuffled(&self, new: usize, count: usize) -> Vec<Update> {
+        let mut rng = rng(self.seed, "shuffled", new as u64);
+        let known = index::sample(&mut rng, self.scale.keys, count - count / 2);
+        let mut updates: Vec<Update> =
+            known.into_iter().chain(new..new + count / 2).map(|index| (self.key(index), value(&mut rng))).collect();
+        // Keys are hashes: another end of them is another order.
+        updates.sort_unstable_by(|(a, _), (b, _)| a[16..].cmp(&b[16..]));
+        updates
+    }
+
     /// Half of them keys that exist, half new ones.
     fn block(&self, number: usize) -> Vec<Update> {
         let mut rng = rng(self.seed, "block", number as u64);

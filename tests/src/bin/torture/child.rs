@@ -1,7 +1,7 @@
 //! The process that is killed: it carries out the script and says each step that was acknowledged.
 //!
-//! On stdout, a line each: `open`, then `did <index> <number> <hash> <parent hash> <state root> <time or ->`, and at a fail
-//! point `dies <when> <what>`.
+//! On stdout, a line each: `open`, then `did <index> <number> <hash> <parent hash> <state root> <time or ->`, or with a front
+//! `wrote <caller> <index>`, and at a fail point `dies <when> <what>`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use rustorium_state::{BlockHash, Header};
 use rustorium_verkle::StateRoot;
 
 use crate::engine::{Chain, Engine, configured, rocks_config};
+use crate::front;
 use crate::mending::mend;
 use crate::mortal::{FailPoint, Mortal};
 use crate::script::Step;
@@ -32,6 +33,9 @@ pub struct Life {
     /// Mend the store, and nothing else
     #[arg(long)]
     pub mends: bool,
+    /// Drive a front: how many writes of each caller were acknowledged before
+    #[arg(long, value_delimiter = ',', num_args = 1)]
+    pub front: Option<Vec<u64>>,
     #[arg(long)]
     pub fail_point: Option<FailPoint>,
     #[arg(long)]
@@ -43,6 +47,10 @@ pub fn live(life: &Life) -> anyhow::Result<()> {
     let backend = Mortal::new(Rocks::open(&life.place, &rocks_config())?, life.fail_point);
     if life.mends {
         return mend(&chain, backend);
+    }
+    if let Some(from) = &life.front {
+        let from = from.as_slice().try_into().context("a number for each caller")?;
+        return front::live(&chain, backend, from, life.flush_blocks);
     }
     let mut forks = chain.forks();
     for index in 0..life.from {
@@ -62,33 +70,17 @@ pub fn live(life: &Life) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the child said.
-#[derive(Debug)]
-pub enum Said {
-    Open,
-    Did { index: u64, header: Header },
-    Dies(String),
-}
-
-impl Said {
-    /// `None` for a line that was cut off.
-    pub fn parse(line: &str) -> anyhow::Result<Self> {
-        if let Some(what) = line.strip_prefix("dies ") {
-            return Ok(Self::Dies(what.to_owned()));
-        }
-        if line == "open" {
-            return Ok(Self::Open);
-        }
-        let words: Vec<&str> = line.split(' ').collect();
-        let ["did", index, number, hash, parent_hash, state_root, time] = words[..] else { bail!("`{line}`") };
-        let bytes = |text: &str| -> anyhow::Result<[u8; 32]> { Ok(const_hex::decode_to_array(text)?) };
-        let header = Header {
-            number: number.parse()?,
-            hash: BlockHash(bytes(hash)?),
-            parent_hash: BlockHash(bytes(parent_hash)?),
-            state_root: StateRoot(bytes(state_root)?),
-            timestamp_ms: if time == "-" { None } else { Some(time.parse()?) },
-        };
-        Ok(Self::Did { index: index.parse()?, header })
-    }
+/// What a child says of a step that was acknowledged.
+pub fn did(line: &str) -> anyhow::Result<(u64, Header)> {
+    let words: Vec<&str> = line.split(' ').collect();
+    let ["did", index, number, hash, parent_hash, state_root, time] = words[..] else { bail!("no such line") };
+    let bytes = |text: &str| -> anyhow::Result<[u8; 32]> { Ok(const_hex::decode_to_array(text)?) };
+    let header = Header {
+        number: number.parse()?,
+        hash: BlockHash(bytes(hash)?),
+        parent_hash: BlockHash(bytes(parent_hash)?),
+        state_root: StateRoot(bytes(state_root)?),
+        timestamp_ms: if time == "-" { None } else { Some(time.parse()?) },
+    };
+    Ok((index.parse()?, header))
 }

@@ -14,7 +14,7 @@ use rand::{Rng as _, RngExt as _};
 use rustorium_state::backend::{Durability, Rocks};
 
 use crate::Round;
-use crate::child::Said;
+use crate::child::did;
 use crate::counts::Counts;
 use crate::engine::{Chain, Engine, config, rocks_config};
 use crate::mending;
@@ -67,7 +67,7 @@ fn look(told: &mut Told, store: &Path, rng: &mut StdRng) -> anyhow::Result<usize
     Ok(kept)
 }
 
-/// A process from its start to its end; how it was killed.
+/// A process that carries out the script from its start to its end; how it was killed.
 fn life_of_child(
     told: &mut Told,
     store: &Path,
@@ -77,29 +77,52 @@ fn life_of_child(
 ) -> anyhow::Result<String> {
     let fail_point = rng.random_bool(0.7).then(|| fail_point(is_first, rng));
     let flush_blocks = rng.random_range(1..5u64).to_string();
+    let numbers = [told.chain.seed.to_string(), pairs.to_string(), told.index.to_string(), flush_blocks];
+    let names = ["--blocks", "--pairs", "--from", "--flush-blocks"].map(str::to_owned);
+    let mut words: Vec<String> = names.into_iter().zip(numbers).flat_map(|(name, number)| [name, number]).collect();
+    words.extend(fail_point.iter().flat_map(|point| ["--fail-point".to_owned(), point.to_string()]));
+    let life = Life { words, store, has_fail_point: fail_point.is_some() };
+    let how = live(life, rng, &mut |line| {
+        let (index, header) = did(line)?;
+        told.begin();
+        ensure!(index == told.index, "step {index} was done, and {} was due", told.index);
+        told.acknowledge(&header)
+    })?;
+    told.begin();
+    Ok(how)
+}
+
+/// What a process that is killed is for.
+pub struct Life<'a> {
+    /// Its arguments, without the store.
+    pub words: Vec<String>,
+    pub store: &'a Path,
+    /// Whether it is to end itself.
+    pub has_fail_point: bool,
+}
+
+/// A process from its start to its end: `heard` hears what it says of its work. How it was killed.
+pub fn live(
+    life: Life<'_>,
+    rng: &mut StdRng,
+    heard: &mut dyn FnMut(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<String> {
+    let Life { words, store, has_fail_point } = life;
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["child", "--blocks", &told.chain.seed.to_string(), "--pairs", &pairs.to_string()]);
-    command.args(["--from", &told.index.to_string(), "--flush-blocks", &flush_blocks]).arg("--place").arg(store);
-    if let Some(fail_point) = &fail_point {
-        command.args(["--fail-point", &fail_point.to_string()]);
-    }
+    command.arg("child").args(words).arg("--place").arg(store);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let lines = lines(&mut child)?;
-    let life = if fail_point.is_some() { WAIT } else { LIFE.mul_f64(rng.random()) };
+    let life = if has_fail_point { WAIT } else { LIFE.mul_f64(rng.random()) };
     // A life by the clock begins at the start, in which recovery is, or when it has opened.
-    let mut deadline = (fail_point.is_some() || rng.random_bool(0.3)).then(|| Instant::now() + life);
+    let mut deadline = (has_fail_point || rng.random_bool(0.3)).then(|| Instant::now() + life);
     let mut how = None;
     loop {
         let left = deadline.map_or(WAIT, |deadline| deadline.saturating_duration_since(Instant::now()));
         match lines.recv_timeout(left) {
-            Ok(line) => match Said::parse(&line).with_context(|| format!("a child said `{line}`"))? {
-                Said::Open => drop(deadline.get_or_insert(Instant::now() + life)),
-                Said::Did { index, header } => {
-                    told.begin();
-                    ensure!(index == told.index, "step {index} was done, and {} was due", told.index);
-                    told.acknowledge(&header)?;
-                }
-                Said::Dies(at) => how = Some(format!("killed {at}")),
+            Ok(line) if line == "open" => drop(deadline.get_or_insert(Instant::now() + life)),
+            Ok(line) => match line.strip_prefix("dies ") {
+                Some(at) => how = Some(format!("killed {at}")),
+                None => heard(&line).with_context(|| format!("a child said `{line}`"))?,
             },
             Err(RecvTimeoutError::Timeout) => child.kill()?,
             Err(RecvTimeoutError::Disconnected) => break,
@@ -107,7 +130,6 @@ fn life_of_child(
     }
     let status = child.wait()?;
     ensure!(status.signal() == Some(9), "a child ended with {status}");
-    told.begin();
     match (how, deadline) {
         (Some(how), _) => Ok(how),
         (None, None) => bail!("not open after {WAIT:?}"),
@@ -122,7 +144,7 @@ fn fail_point(is_first: bool, rng: &mut StdRng) -> FailPoint {
     };
     let purpose = some[rng.next_u32() as usize % some.len()];
     let nth = match purpose {
-        Purpose::Stamp | Purpose::Genesis | Purpose::Switch => 1,
+        Purpose::Stamp | Purpose::Genesis | Purpose::Switch | Purpose::Gather | Purpose::Seal => 1,
         Purpose::Slice | Purpose::Rollback => rng.random_range(1..4),
         Purpose::Decide | Purpose::Base => rng.random_range(1..8),
         Purpose::Apply => rng.random_range(1..40),

@@ -1,8 +1,8 @@
 //! `torture`: the state engine is broken off everywhere, and must have kept what it said.
 //!
-//! Rounds of five kinds, each a function of the seed and its number: the power fails under memory; RocksDB's log is cut;
-//! a process is killed, at random and at fail points; the engine is closed and opened again beneath its readers. In each a
-//! script drives the real engine through a random tree of forks with finality, head choices, rollbacks and flushes, and
+//! Rounds of six kinds, each a function of the seed and its number: the power fails under memory; RocksDB's log is cut;
+//! a process is killed, at random and at fail points; the engine is closed and opened again beneath its readers; and the
+//! same is done to a front with many callers. But for that, a script drives the real engine through a random tree of forks with finality, head choices, rollbacks and flushes, and
 //! after each crash everything is held against a model, which is a map for each block. The first finding ends it.
 //!
 //! `--round N` does one round again. What the seed does not decide is when threads run and when a process dies by the
@@ -13,6 +13,7 @@ mod counts;
 mod cut;
 mod engine;
 mod forks;
+mod front;
 mod killing;
 mod mending;
 mod mortal;
@@ -101,8 +102,9 @@ fn torture(Arguments { seconds, seed, round, folder, .. }: &Arguments) -> anyhow
 fn one(seed: u64, number: u64, folder: &Path, counts: &mut Counts) -> anyhow::Result<()> {
     let mut place = tempfile::Builder::new().prefix("rustorium-torture-").tempdir_in(folder)?;
     let round = Round { seed, number };
-    let done = catch_unwind(AssertUnwindSafe(|| match number % 5 {
+    let done = catch_unwind(AssertUnwindSafe(|| match number % 6 {
         0 => power::round(round, counts),
+        5 => front::round(round, place.path(), counts),
         1 | 3 => killing::round(round, place.path(), counts),
         2 => cut::round(round, place.path(), counts),
         _ => restarts::round(round, place.path(), counts),

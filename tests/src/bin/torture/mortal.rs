@@ -30,11 +30,25 @@ pub enum Purpose {
     Rollback,
     /// Another tree in place of the live one.
     Switch,
+    /// What callers of a front write, before it is acknowledged.
+    Gather,
+    /// A block of what a front has acknowledged.
+    Seal,
 }
 
 impl Purpose {
-    pub const ALL: [Self; 8] =
-        [Self::Stamp, Self::Slice, Self::Genesis, Self::Apply, Self::Decide, Self::Base, Self::Rollback, Self::Switch];
+    pub const ALL: [Self; 10] = [
+        Self::Stamp,
+        Self::Slice,
+        Self::Genesis,
+        Self::Apply,
+        Self::Decide,
+        Self::Base,
+        Self::Rollback,
+        Self::Switch,
+        Self::Gather,
+        Self::Seal,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -46,6 +60,8 @@ impl Purpose {
             Self::Base => "base",
             Self::Rollback => "rollback",
             Self::Switch => "switch",
+            Self::Gather => "gather",
+            Self::Seal => "seal",
         }
     }
 
@@ -59,6 +75,8 @@ impl Purpose {
             () if meta(b"format") => Self::Stamp,
             () if meta(b"live") => Self::Switch,
             () if meta(b"base") => Self::Base,
+            () if batch.ops().any(|op| matches!(op, Op::DeleteRange { column: Column::Aux, .. })) => Self::Seal,
+            () if batch.ops().any(|op| matches!(op, Op::Put { column: Column::Aux, .. })) => Self::Gather,
             () if batch.ops().any(|op| matches!(op, Op::Put { column: Column::Fork, .. })) => Self::Apply,
             () if meta(b"final") => Self::Decide,
             () if meta(b"head") => Self::Rollback,
