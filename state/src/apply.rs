@@ -113,7 +113,7 @@ pub(crate) fn seal(
 }
 
 /// What these changes do to the tree of a view, and how long it took to read what they meet.
-fn change(view: &View, changes: &Changes, committer: &Committer) -> Result<(Delta, Duration), ReadError> {
+pub(crate) fn change(view: &View, changes: &Changes, committer: &Committer) -> Result<(Delta, Duration), ReadError> {
     let started = Instant::now();
     let subtree = view.walk().update(changes.to_tree())?;
     let read = started.elapsed();

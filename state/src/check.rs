@@ -17,6 +17,7 @@ mod nodes;
 mod prove;
 mod rows;
 mod tree;
+pub(crate) mod undo;
 
 use std::fmt;
 
@@ -29,7 +30,7 @@ use crate::schema::Generation;
 use crate::view::View;
 
 pub(crate) use layers::check_layer;
-pub(crate) use rows::{Cursor, PAGE_BYTES, PAGE_ROWS, UNUSED, not_live};
+pub(crate) use rows::{Cursor, PAGE_BYTES, PAGE_ROWS, not_live};
 pub(crate) use tree::root_of_leaves;
 
 /// Findings that a report lists; more are counted only.

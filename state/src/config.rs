@@ -26,11 +26,13 @@ pub struct Config {
     pub flush_bytes: u64,
     /// Or when there are so many of them.
     pub flush_blocks: u64,
+    /// Which states of the past are kept.
+    pub history: History,
 }
 
 impl Config {
     /// What is usual: 256 MiB of cache, instant finality, synced, 1024 unfinalised blocks with 256 MiB of changes, a flush
-    /// every 64 MiB or 256 blocks.
+    /// every 64 MiB or 256 blocks, the states of the last 256 final blocks.
     pub fn new(committer: Arc<Committer>) -> Self {
         Self {
             committer,
@@ -41,6 +43,7 @@ impl Config {
             durability: Durability::Synced,
             flush_bytes: 64 << 20,
             flush_blocks: 256,
+            history: History::Blocks(256),
         }
     }
 }
@@ -52,4 +55,17 @@ pub enum Finality {
     Instant,
     /// When [`crate::Handle::finalize`] says so.
     Engine,
+}
+
+/// Which states before the newest final block can be read. Older ones go, in time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum History {
+    /// None but those that are not in the columns yet.
+    None,
+    /// Those of so many blocks before it.
+    Blocks(u64),
+    /// Those of the blocks so many days before it, by the times that the blocks give; while they give none, all.
+    Days(u64),
+    /// All, from the block on at which they were first kept.
+    Archive,
 }

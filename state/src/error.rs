@@ -80,6 +80,16 @@ impl ReadError {
     pub(crate) fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged { what: what.into() }
     }
+
+    /// As a snapshot says it that is made of another's rows.
+    pub(crate) fn into_backend(self) -> BackendError {
+        match self {
+            Self::Backend(error) => error,
+            error => {
+                BackendError::Damaged { operation: "read", path: crate::undo::PLACE.into(), what: error.to_string() }
+            }
+        }
+    }
 }
 
 impl From<Damage> for ReadError {

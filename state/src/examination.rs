@@ -15,6 +15,7 @@ use rustorium_verkle::{Committer, KeyPath, StateRoot};
 
 use crate::backend::{Backend, BackendError, Bounds, Column, Snapshot};
 use crate::block::{BlockHash, Header};
+use crate::check::undo::check as check_undo;
 use crate::check::{Cure, Depth, Examined, Finding, Means, Mends, Report, Rows, Stage, check_layer, examine};
 use crate::error::{OpenError, ReadError};
 use crate::layer::Run;
@@ -108,7 +109,7 @@ impl Examination {
         &self,
         depth: Depth,
         means: &mut Means<'_>,
-        mends: Option<&mut Mends>,
+        mut mends: Option<&mut Mends>,
     ) -> Result<Seen, ReadError> {
         let snapshot = self.backend.snapshot()?;
         let mut before = self.chain.clone();
@@ -127,8 +128,13 @@ impl Examination {
         };
         let over = standing.stack(&header.hash).over(snapshot.clone());
         let rows = Rows { snapshot: &*over, generation: standing.generation, header: &header };
-        let Examined { mut report, leaves_hold } = examine(rows, depth, means, mends)?;
+        let Examined { mut report, leaves_hold } = examine(rows, depth, means, mends.as_deref_mut())?;
         report.journal = standing.journal_rows.0;
+        if let Some(base) = standing.base.as_ref().filter(|_| report.is_sound()) {
+            let view = self.view(base, snapshot.clone(), standing.generation)?;
+            let mut unkept = Mends::default();
+            check_undo(&view, depth, means, mends.unwrap_or(&mut unkept), &mut report)?;
+        }
         let mut bad_layers = Vec::new();
         // On a damaged tree a block's own rows cannot be told from those beneath.
         if report.is_sound() {
@@ -168,6 +174,12 @@ impl Examination {
         Ok(bad)
     }
 
+    fn view(&self, header: &Header, snapshot: Arc<dyn Snapshot>, generation: Generation) -> Result<View, ReadError> {
+        let shared = Shared::new(self.committer.clone(), CACHE_BYTES);
+        let root = walk::root(&*snapshot, generation)?.commitment;
+        Ok(View::new(header.clone(), root, snapshot, generation, Arc::new(shared)))
+    }
+
     /// The row that names the chain is as it should be.
     pub(crate) fn chain_is_mended(&mut self) {
         (self.chain, self.chain_row) = (Report::default(), None);
@@ -195,10 +207,7 @@ impl Examination {
                 keys.push(decode_leaf(key, value).map_err(ReadError::damaged)?.1.key().to_vec());
             }
         }
-        let shared = Shared::new(self.committer.clone(), CACHE_BYTES);
-        let root = walk::root(&*snapshot, generation)?.commitment;
-        let view = View::new(header.clone(), root, snapshot, generation, Arc::new(shared));
-        match view.witness(&keys, u64::MAX) {
+        match self.view(header, snapshot, generation)?.witness(&keys, u64::MAX) {
             Ok(proof) => report.witnessed = proof.claims.len() as u64,
             Err(ReadError::Damaged { what }) => {
                 report.find(Finding::new(Column::Node, "a witness of random keys", what, Cure::Resync));

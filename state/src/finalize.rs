@@ -8,6 +8,7 @@ use crate::apply::Applied;
 use crate::backend::{Batch, Column};
 use crate::block::{Changes, Header};
 use crate::schema::{Generation, HeaderRow, LeafRow, header_key, meta, number_key};
+use crate::undo::Kept;
 
 /// The rows that put an applied block into the columns.
 pub(crate) fn rows(generation: Generation, applied: &Applied) -> Batch {
@@ -99,4 +100,5 @@ pub(crate) fn put_genesis(batch: &mut Batch, header: &Header, content: [u8; 32])
     for name in [meta::HEAD, meta::FINAL, meta::BASE] {
         batch.put(Column::Meta, name, &header.hash.0);
     }
+    batch.put(Column::Meta, meta::UNDO, &Kept { oldest: header.number, newest: header.number }.encode());
 }

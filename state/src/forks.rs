@@ -12,15 +12,18 @@ use rustorium_verkle::Point;
 
 use crate::backend::Snapshot;
 use crate::block::{BlockHash, Header};
-use crate::flush::Flush;
+use crate::flush::{Final, Flush};
 use crate::layer::{Run, Stack};
 use crate::schema::Generation;
+use crate::undo::Kept;
 use crate::view::{Shared, View};
 
 /// A block: its view, and what it lays over its parent.
 pub(crate) struct Branch {
     pub(crate) view: Arc<View>,
     stack: Stack,
+    /// Its own rows; the block in the columns has none.
+    run: Option<Arc<Run>>,
     size: Size,
     /// Fingerprints of the nodes that the block replaces: no block above it needs them.
     pub(crate) replaced: Arc<[u64]>,
@@ -35,21 +38,14 @@ pub(crate) struct Size {
     pub(crate) rows: u64,
 }
 
-/// A final block that is not in the columns yet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settled {
-    pub(crate) number: u64,
-    pub(crate) hash: BlockHash,
-    bytes: u64,
-}
-
 /// Blocks by hash.
 pub(crate) type Blocks = HashTrieMapSync<BlockHash, Arc<Branch>>;
 
 /// The block whose tree is in the columns, and all known blocks above it.
 pub(crate) struct Forks {
-    base: Arc<dyn Snapshot>,
-    base_number: u64,
+    base: Arc<Branch>,
+    snapshot: Arc<dyn Snapshot>,
+    kept: Option<Kept>,
     generation: Generation,
     shared: Arc<Shared>,
     /// The newest final block.
@@ -58,31 +54,34 @@ pub(crate) struct Forks {
     blocks: Blocks,
     head: BlockHash,
     change_bytes: u64,
-    /// Oldest first; the last is the finalised block, unless that is the base.
-    settled: VecDeque<Settled>,
+    /// Final ones above the base, oldest first; the last is the finalised block, unless that is the base.
+    settled: VecDeque<Arc<Branch>>,
     settled_bytes: u64,
     /// The number of the newest block that was ever on its way to the columns.
     barrier: u64,
 }
 
 impl Forks {
-    /// A base with nothing above it.
+    /// A base with nothing above it, and what is kept of the blocks before it.
     pub(crate) fn new(
         header: Header,
         root: Point,
         base: Arc<dyn Snapshot>,
+        kept: Option<Kept>,
         generation: Generation,
         shared: Arc<Shared>,
     ) -> Self {
         let (head, base_number) = (header.hash, header.number);
         let view = Arc::new(View::new(header, root, base.clone(), generation, shared.clone()));
-        let finalized = Branch { view, stack: Stack::default(), size: Size::default(), replaced: Arc::default() };
+        let (stack, run) = (Stack::default(), None);
+        let branch = Arc::new(Branch { view, stack, run, size: Size::default(), replaced: Arc::default() });
         Self {
-            base,
-            base_number,
+            base: branch.clone(),
+            snapshot: base,
+            kept,
             generation,
             shared,
-            finalized: Arc::new(finalized),
+            finalized: branch,
             blocks: Blocks::new_sync(),
             head,
             change_bytes: 0,
@@ -123,9 +122,19 @@ impl Forks {
         (self.settled.len(), self.settled_bytes)
     }
 
-    /// The number of the block whose tree is in the columns.
-    pub(crate) fn base_number(&self) -> u64 {
-        self.base_number
+    /// The block whose tree is in the columns.
+    pub(crate) fn base(&self) -> &Arc<Branch> {
+        &self.base
+    }
+
+    /// The blocks before it whose states can be read.
+    pub(crate) fn kept(&self) -> Option<Kept> {
+        self.kept
+    }
+
+    /// Final blocks above it, oldest first.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Arc<Branch>> {
+        self.settled.iter()
     }
 
     /// A child of `parent` with these rows, not yet among the blocks.
@@ -138,13 +147,14 @@ impl Forks {
         size: Size,
         replaced: Arc<[u64]>,
     ) -> Branch {
-        let (stack, view) = self.ground().child(parent, header, root, run);
-        Branch { view: Arc::new(view), stack, size, replaced }
+        let run = Arc::new(run);
+        let (stack, view) = self.ground().child(parent, header, root, run.clone());
+        Branch { view: Arc::new(view), stack, run: Some(run), size, replaced }
     }
 
     /// What a child's view is made of, whether the child stays or not.
     pub(crate) fn ground(&self) -> Ground {
-        let (base, shared) = (self.base.clone(), self.shared.clone());
+        let (base, shared) = (self.snapshot.clone(), self.shared.clone());
         Ground { base, barrier: self.barrier, generation: self.generation, shared }
     }
 
@@ -198,8 +208,7 @@ impl Forks {
     pub(crate) fn settle(&mut self, hash: &BlockHash) {
         for branch in self.way(hash) {
             self.remove(&branch);
-            let Header { number, hash, .. } = *branch.view.header();
-            self.settled.push_back(Settled { number, hash, bytes: branch.size.rows });
+            self.settled.push_back(branch.clone());
             self.settled_bytes += branch.size.rows;
             self.finalized = branch;
         }
@@ -210,24 +219,36 @@ impl Forks {
     pub(crate) fn flush(&mut self) -> Option<Flush> {
         let rows = self.finalized.stack.merged()?;
         self.barrier = self.finalized.view.header().number;
-        Some(Flush { generation: self.generation, rows, settled: self.settled.iter().copied().collect() })
+        let parents = std::iter::once(&self.base).chain(&self.settled).map(|branch| branch.view.clone());
+        let block = |(parent, branch): (Arc<View>, &Arc<Branch>)| Final {
+            number: branch.number(),
+            hash: branch.hash(),
+            rows: branch.run.clone().expect("only the base has no rows"),
+            parent,
+        };
+        let blocks = parents.zip(&self.settled).map(block).collect();
+        Some(Flush { generation: self.generation, rows, blocks })
     }
 
     /// Puts all blocks over a new base, whose columns have block `number`, which is final.
-    pub(crate) fn rebase(&mut self, base: Arc<dyn Snapshot>, number: u64) {
-        (self.base, self.base_number) = (base, number);
-        while let Some(first) = self.settled.front().filter(|first| first.number <= number) {
-            self.settled_bytes -= first.bytes;
-            self.settled.pop_front();
+    pub(crate) fn rebase(&mut self, base: Arc<dyn Snapshot>, kept: Option<Kept>, number: u64) {
+        (self.snapshot, self.kept) = (base, kept);
+        while let Some(first) = self.settled.pop_front_if(|first| first.number() <= number) {
+            self.settled_bytes -= first.size.rows;
+            self.base = first;
         }
-        self.finalized = Arc::new(self.rebased(&self.finalized));
-        self.blocks = self.blocks.iter().map(|(hash, branch)| (*hash, Arc::new(self.rebased(branch)))).collect();
+        self.base = Arc::new(self.rebased(&self.base, number));
+        self.settled = self.settled.iter().map(|branch| Arc::new(self.rebased(branch, number))).collect();
+        self.finalized = self.settled.back().unwrap_or(&self.base).clone();
+        self.blocks =
+            self.blocks.iter().map(|(hash, branch)| (*hash, Arc::new(self.rebased(branch, number)))).collect();
     }
 
-    fn rebased(&self, branch: &Branch) -> Branch {
-        let stack = branch.stack.above(self.base_number);
-        let view = Arc::new(branch.view.over(stack.over(self.base.clone())));
-        Branch { view, stack, size: branch.size, replaced: branch.replaced.clone() }
+    fn rebased(&self, branch: &Branch, base_number: u64) -> Branch {
+        let stack = branch.stack.above(base_number);
+        let view = Arc::new(branch.view.over(stack.over(self.snapshot.clone())));
+        let run = branch.run.clone().filter(|_| branch.number() > base_number);
+        Branch { view, stack, run, size: branch.size, replaced: branch.replaced.clone() }
     }
 }
 
@@ -241,7 +262,7 @@ pub(crate) struct Ground {
 
 impl Ground {
     /// What a child of `parent` lays over the base, and its view.
-    pub(crate) fn child(&self, parent: &Branch, header: Header, root: Point, run: Run) -> (Stack, View) {
+    pub(crate) fn child(&self, parent: &Branch, header: Header, root: Point, run: Arc<Run>) -> (Stack, View) {
         let stack = parent.stack.push(run, self.barrier);
         let view = View::new(header, root, stack.over(self.base.clone()), self.generation, self.shared.clone());
         (stack, view)
@@ -251,5 +272,14 @@ impl Ground {
 impl Branch {
     pub(crate) fn hash(&self) -> BlockHash {
         self.view.header().hash
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.view.header().number
+    }
+
+    /// The rows that it lays over its parent, if it is above the base.
+    pub(crate) fn rows(&self) -> Option<&Run> {
+        self.run.as_deref()
     }
 }

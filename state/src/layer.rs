@@ -111,7 +111,7 @@ impl Run {
     }
 
     /// The row of a key: its value, or that it is deleted.
-    fn find(&self, column: Column, key: &[u8]) -> Option<Option<&[u8]>> {
+    pub(crate) fn find(&self, column: Column, key: &[u8]) -> Option<Option<&[u8]>> {
         let places = &self.columns[column as usize];
         let found = places.binary_search_by(|place| self.compare(place, prefix(key), key)).ok()?;
         Some(self.row(&places[found]).1)
@@ -150,8 +150,8 @@ pub(crate) struct Stack(Arc<[Arc<Run>]>);
 impl Stack {
     /// This stack with a block's rows on top. Blocks up to `barrier` are on their way to the columns: they are not merged
     /// with later ones.
-    pub(crate) fn push(&self, run: Run, barrier: u64) -> Self {
-        let mut runs: Vec<Arc<Run>> = std::iter::once(Arc::new(run)).chain(self.0.iter().cloned()).collect();
+    pub(crate) fn push(&self, run: Arc<Run>, barrier: u64) -> Self {
+        let mut runs: Vec<Arc<Run>> = std::iter::once(run).chain(self.0.iter().cloned()).collect();
         loop {
             let height = runs[0].height;
             let alike = runs.iter().take_while(|run| run.height == height && run.blocks.0 > barrier).count();
@@ -373,7 +373,7 @@ mod tests {
                     below.commit(rows.clone(), Durability::Synced).unwrap();
                 }
                 all.commit(rows.clone(), Durability::Synced).unwrap();
-                stack = stack.push(Run::new(number, Arc::new(rows)), barrier);
+                stack = stack.push(Arc::new(Run::new(number, Arc::new(rows))), barrier);
             }
             let (expected, below) = (all.snapshot().unwrap(), below.snapshot().unwrap());
             let keys: Vec<Vec<u8>> = (0..40).map(|key| vec![0, key, 1, 2, 3, 4, 5, key % 3]).collect();
@@ -406,7 +406,7 @@ mod tests {
         let mut stack = Stack::default();
         let mut most = 0;
         for number in 1..=1024 {
-            stack = stack.push(Run::new(number, rows.clone()), 0);
+            stack = stack.push(Arc::new(Run::new(number, rows.clone())), 0);
             most = most.max(stack.0.len());
         }
         assert!(most <= 5 * (FAN_OUT - 1), "{most} runs");
@@ -415,8 +415,9 @@ mod tests {
     #[test]
     fn a_barrier_keeps_old_blocks_apart_from_new_ones() {
         let rows = Arc::new(batch(&vec![(1, Some(1))]));
-        let stack = (1..=10).fold(Stack::default(), |stack, number| stack.push(Run::new(number, rows.clone()), 0));
-        let stack = (11..=30).fold(stack, |stack, number| stack.push(Run::new(number, rows.clone()), 10));
+        let stack =
+            (1..=10).fold(Stack::default(), |stack, number| stack.push(Arc::new(Run::new(number, rows.clone())), 0));
+        let stack = (11..=30).fold(stack, |stack, number| stack.push(Arc::new(Run::new(number, rows.clone())), 10));
         assert!(stack.0.iter().all(|run| run.blocks.0 > 10 || run.blocks.1 <= 10));
     }
 }

@@ -4,6 +4,7 @@
 //! lets others go first (`tests/interleavings.rs`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use async_channel::{Receiver, RecvError};
@@ -36,6 +37,15 @@ pub(crate) fn recv<T>(queue: &Receiver<T>) -> Result<T, RecvError> {
         return checker::recv(queue);
     }
     queue.recv_blocking()
+}
+
+/// Lets others have the disk for a while.
+pub(crate) fn pause(time: Duration) {
+    #[cfg(test)]
+    if checker::is_on() {
+        return shuttle::thread::yield_now();
+    }
+    std::thread::sleep(time);
 }
 
 /// Others may go first.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::block::{At, BlockHash, Header};
 use crate::error::{AtError, ReadError};
-use crate::forks::{Blocks, Forks};
+use crate::forks::{Blocks, Branch, Forks};
 use crate::meeting::Shown;
-use crate::view::View;
+use crate::undo::Kept;
+use crate::view::{Shared, View};
 use crate::watch::{EndsWatches, Tip, Watch, Watches};
 
 /// Finds views. Cheap to clone; never waits for the writer, and the writer never waits for it.
@@ -17,12 +18,28 @@ pub struct Reader {
     genesis_hash: BlockHash,
 }
 
+/// While it lives, the states from a block on are kept ([`Reader::pin`]).
+pub struct Pin {
+    number: u64,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        self.shared.pins.remove(self.number);
+    }
+}
+
 /// What everyone may read, as it was after one command of the writer.
-struct Published {
+pub(crate) struct Published {
     head: Arc<View>,
     finalized: Arc<View>,
     /// Above the finalised block.
     blocks: Blocks,
+    /// From the block in the columns to the finalised one, oldest first.
+    settled: Box<[Arc<Branch>]>,
+    /// The blocks of the past whose states can be read, those of `settled` apart.
+    kept: Option<Kept>,
     status: Status,
 }
 
@@ -33,6 +50,8 @@ pub struct Status {
     pub head: Header,
     /// The newest final block.
     pub finalized: Header,
+    /// The number of the oldest block whose state can be read.
+    pub oldest_number: u64,
     /// The number of the block whose rows are in their columns; the journal has what came since.
     pub base_number: u64,
     /// Blocks above the finalised one, of all forks.
@@ -49,16 +68,74 @@ impl Published {
     fn new(forks: &Forks) -> Self {
         let (head, finalized) = (forks.head().view.clone(), forks.finalized().view.clone());
         let (settled_blocks, settled_bytes) = forks.settled();
+        let settled: Box<[Arc<Branch>]> = std::iter::once(forks.base()).chain(forks.waiting()).cloned().collect();
+        let kept = forks.kept();
         let status = Status {
             head: head.header().clone(),
             finalized: finalized.header().clone(),
-            base_number: forks.base_number(),
+            oldest_number: kept.map_or(settled[settled.len().min(2) - 1].number(), |kept| kept.oldest),
+            base_number: forks.base().number(),
             unfinalised_blocks: forks.blocks().size() as u64,
             unfinalised_bytes: forks.change_bytes(),
             settled_blocks: settled_blocks as u64,
             settled_bytes,
         };
-        Self { head, finalized, blocks: forks.blocks().clone(), status }
+        Self { head, finalized, blocks: forks.blocks().clone(), settled, kept, status }
+    }
+
+    /// The state after a block.
+    pub(crate) fn at(&self, hash: &BlockHash) -> Result<Arc<View>, AtError> {
+        match self.branch(hash) {
+            _ if *hash == self.finalized.header().hash => Ok(self.finalized.clone()),
+            Some(branch) => Ok(branch.view.clone()),
+            None => self.past(hash),
+        }
+    }
+
+    /// A block that is final and the newest, or above it.
+    pub(crate) fn branch(&self, hash: &BlockHash) -> Option<&Arc<Branch>> {
+        self.blocks
+            .get(hash)
+            .or_else(|| self.settled.iter().find(|branch| branch.hash() == *hash && branch.rows().is_some()))
+    }
+
+    pub(crate) fn head(&self) -> &Arc<View> {
+        &self.head
+    }
+
+    /// The block whose tree is in the columns.
+    pub(crate) fn base(&self) -> &View {
+        &self.settled[0].view
+    }
+
+    pub(crate) fn kept(&self) -> Option<Kept> {
+        self.kept
+    }
+
+    /// The blocks above it, up to the head.
+    pub(crate) fn above_base(&self) -> Vec<&Arc<Branch>> {
+        let parent = |branch: &&Arc<Branch>| self.blocks.get(&branch.view.header().parent_hash);
+        let mut way: Vec<_> = std::iter::successors(self.blocks.get(&self.head.header().hash), parent).collect();
+        way.extend(self.settled[1..].iter().rev());
+        way.reverse();
+        way
+    }
+
+    /// The state after a final block.
+    fn past(&self, hash: &BlockHash) -> Result<Arc<View>, AtError> {
+        let row = self.finalized.header_row(hash)?.ok_or(AtError::Unknown { at: hash.to_string() })?;
+        let (base, number) = (&self.settled[0], row.number);
+        if self.finalized.block_hash(number)? != Some(*hash) {
+            return Err(AtError::Unknown { at: hash.to_string() });
+        }
+        // With nothing above it, the columns have exactly this block.
+        if number == base.number() && self.settled.len() == 1 {
+            return Ok(base.view.clone());
+        }
+        match self.kept.filter(|kept| kept.oldest <= number) {
+            Some(kept) => Ok(Arc::new(base.view.past(row.header(*hash), kept)?)),
+            None => Err(AtError::Pruned { oldest: self.status.oldest_number }),
+        }
     }
 }
 
@@ -103,7 +180,7 @@ impl Reader {
         let (now, next) = (self.published.load(), Published::new(forks));
         let (finalized, blocks) = (now.finalized.clone(), now.blocks.clone());
         let status = Status { finalized: now.status.finalized.clone(), ..next.status };
-        self.published.show(Published { head: next.head, finalized, blocks, status });
+        self.published.show(Published { finalized, blocks, status, ..next });
     }
 
     /// The state of the newest block.
@@ -111,23 +188,26 @@ impl Reader {
         self.published.load().head.clone()
     }
 
-    /// The state at a block: the finalised one or any above it. Anything older is pruned.
+    /// The state at a block: any above the finalised one, and that one and those before it as far as history is kept.
     pub fn at(&self, at: At) -> Result<Arc<View>, AtError> {
         let published = self.published.load();
-        let Published { head, finalized, blocks, .. } = &**published;
         match at {
-            At::Head => Ok(head.clone()),
-            At::Finalized => Ok(finalized.clone()),
-            At::Block(hash) if hash == finalized.header().hash => Ok(finalized.clone()),
-            At::Block(hash) => match blocks.get(&hash) {
-                Some(branch) => Ok(branch.view.clone()),
-                None if finalized.header_row(&hash)?.is_some() => {
-                    Err(AtError::Pruned { oldest: finalized.header().number })
-                }
-                None => Err(AtError::Unknown { at: at.to_string() }),
-            },
+            At::Head => Ok(published.head.clone()),
+            At::Finalized => Ok(published.finalized.clone()),
+            At::Block(hash) => published.at(&hash),
             At::Certified => Err(AtError::Unknown { at: at.to_string() }),
         }
+    }
+
+    pub(crate) fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.published.load())
+    }
+
+    /// Keeps the states from this block on from being given up, until the pin is dropped. What is gone already stays gone.
+    pub fn pin(&self, number: u64) -> Pin {
+        let shared = self.published.load().finalized.shared().clone();
+        shared.pins.add(number);
+        Pin { number, shared }
     }
 
     /// The newest final block.

@@ -18,7 +18,7 @@ use rustorium_verkle::{Leaf, StateRoot, ValueHash};
 use crate::backend::{Backend, Batch, Bounds, Column, Durability, Op, commit_patiently};
 use crate::block::{BlockHash, Header};
 use crate::check::{
-    Cursor, Depth, Means, Mends, PAGE_BYTES, PAGE_ROWS, Report, Rows, Stage, UNUSED, not_live, root_of_leaves,
+    Cursor, Depth, Means, Mends, PAGE_BYTES, PAGE_ROWS, Report, Rows, Stage, not_live, root_of_leaves,
 };
 use crate::error::ReadError;
 use crate::examination::{Examination, Known, Seen, Standing};
@@ -206,6 +206,8 @@ impl Examination {
             let dropped: Vec<Vec<u8>> = others.chain(standing.useless.iter().cloned()).collect();
             dropped.iter().for_each(|key| batch.delete(Column::Fork, key));
             [meta::FINAL, meta::HEAD].iter().for_each(|name| batch.put(Column::Meta, name, &header.hash.0));
+            // It may reach beyond this block.
+            batch.delete(Column::Meta, meta::UNDO);
             commit_patiently(&*self.backend, batch, Durability::Synced)?;
             self.chain_is_mended();
             let number = header.number;
@@ -239,6 +241,8 @@ impl Examination {
     /// Puts what the journal has up to the final block into the columns, and makes it the base.
     fn settle(&self, standing: &Standing, finalized: &Header, batch: &mut Batch) {
         if let Some(run) = standing.stack(&finalized.hash).merged() {
+            // What it overwrites is not kept: history starts anew.
+            batch.delete(Column::Meta, meta::UNDO);
             for column in Column::ALL {
                 for (key, value) in run.rows(column) {
                     match value {
@@ -254,10 +258,9 @@ impl Examination {
         }
     }
 
-    /// Takes away the rows of generations that are not live, and those of columns that are not used.
+    /// Takes away the rows of generations that are not live.
     fn clear(&self, live: Generation, done: &mut Vec<Deed>) -> Result<(), ReadError> {
-        let unused = UNUSED.map(|column| (column, Bounds::all()));
-        for (column, bounds) in not_live(live).into_iter().chain(unused) {
+        for (column, bounds) in not_live(live) {
             if clear(&*self.backend, column, bounds)? && !done.contains(&Deed::Cleared { column }) {
                 done.push(Deed::Cleared { column });
             }

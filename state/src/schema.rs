@@ -9,12 +9,13 @@
 //! | block | `h` ‖ hash, `n` ‖ number BE | SCALE [`HeaderRow`]; hash |
 //! | fork | number BE ‖ hash | a block that is not in the other columns yet (`journal.rs`) |
 //! | aux | `p` ‖ sequence BE | changes that are acknowledged and in no block (`storage/log.rs`) |
-//! | meta | a name | format, chain, live generation; the hashes of head, final and base |
+//! | undo, undo_at | | what final blocks overwrote (`undo.rs`) |
+//! | meta | a name | format, chain, live generation; the hashes of head, final and base; the blocks that can be undone |
 //!
 //! The first five columns are those of one block, `base`. What was acknowledged since lies in `fork`. While final blocks
 //! are being written, rows of theirs may be in the columns already; their journal rows stay until all are.
-//! The columns `undo` and `undo_at` exist and are empty. Format 1 had no journal: head, final and base are one; format 2
-//! had no rows in `aux`, and a version that knows no newer one would leave such rows out of the blocks that follow.
+//! Format 1 had no journal: head, final and base are one; format 2 had no history and no rows in `aux`: a version that knows
+//! no newer one would leave such rows out of the blocks that follow.
 
 use parity_scale_codec::{Decode, DecodeAll, Encode};
 use rustorium_verkle::{KeyPath, Leaf, NodePath, NodeRow, StateRoot, ValueHash};
@@ -36,6 +37,7 @@ pub(crate) mod meta {
     pub(crate) const HEAD: &[u8] = b"head";
     pub(crate) const FINAL: &[u8] = b"final";
     pub(crate) const BASE: &[u8] = b"base";
+    pub(crate) const UNDO: &[u8] = b"undo";
 }
 
 /// Which copy of the tree a row belongs to: staging, import and rebuild write another than the live one.

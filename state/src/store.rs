@@ -20,6 +20,7 @@ use crate::forks::{Forks, Size};
 use crate::journal::{self, Entry};
 use crate::layer::Run;
 use crate::schema::{ChainRow, FORMAT, Generation, decode_format, encode_format, meta};
+use crate::undo::Kept;
 use crate::view::{Shared, header_row};
 use crate::walk;
 
@@ -113,7 +114,7 @@ impl Store {
         self.genesis_hash
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
@@ -126,7 +127,7 @@ impl Store {
     }
 
     /// The base with the journal's blocks above it; what names head, final and base, and the roots, must agree.
-    fn forks(&self) -> Result<Forks, OpenError> {
+    pub(crate) fn forks(&self) -> Result<Forks, OpenError> {
         let snapshot = self.backend.snapshot()?;
         let head = named_hash(&*snapshot, meta::HEAD)?;
         let finalized = named_hash(&*snapshot, meta::FINAL)?;
@@ -151,7 +152,9 @@ impl Store {
     fn base(&self, snapshot: &Arc<dyn Snapshot>, hash: BlockHash) -> Result<Forks, OpenError> {
         let row = header_row(&**snapshot, &hash)?.ok_or_else(|| damaged("base", &format!("no header of {hash}")))?;
         let root = walk::root(&**snapshot, self.generation)?.commitment;
-        let forks = Forks::new(row.header(hash), root, snapshot.clone(), self.generation, self.shared.clone());
+        let kept = Kept::read(&**snapshot)?.filter(|kept| kept.newest >= row.number);
+        let (header, snapshot) = (row.header(hash), snapshot.clone());
+        let forks = Forks::new(header, root, snapshot, kept, self.generation, self.shared.clone());
         let view = &forks.finalized().view;
         for (number, expected) in [(0, self.genesis_hash), (row.number, hash)] {
             if view.block_hash(number)? != Some(expected) {
@@ -267,6 +270,11 @@ fn stamp(backend: &dyn Backend) -> Result<(), OpenError> {
     match snapshot.get(Column::Meta, meta::FORMAT)? {
         Some(row) => match decode_format(&row) {
             Some(FORMAT) => Ok(()),
+            Some(2) => {
+                let mut batch = Batch::new();
+                batch.put(Column::Meta, meta::FORMAT, &encode_format());
+                Ok(backend.commit(batch, Durability::Synced)?)
+            }
             Some(1) => {
                 // Head, final and base are one there.
                 let mut batch = Batch::new();

@@ -3,6 +3,7 @@
 mod cache;
 mod forks;
 mod front;
+mod history;
 mod interleavings;
 mod mending;
 mod update;
@@ -208,14 +209,16 @@ fn a_block_must_fit_and_the_same_block_again_is_the_same_answer() {
 }
 
 #[test]
-fn only_the_head_has_a_state() {
-    let running = Running::open(Arc::new(Memory::new()), &example()).unwrap();
+fn without_history_only_the_head_has_a_state() {
+    let config = Config { history: History::None, ..Config::new(COMMITTER.clone()) };
+    let running = Running::open_as(Arc::new(Memory::new()), &example(), config).unwrap();
     let old = running.reader.head();
     let first = running.apply(1, vec![put(b"alice", b"1")]).unwrap();
     let second = running.apply(2, vec![put(b"alice", b"2")]).unwrap();
     for at in [At::Head, At::Finalized, At::Block(second.hash)] {
         assert_eq!(*running.reader.at(at).unwrap().header(), second);
     }
+    running.handle.flush_blocking().unwrap();
     assert!(matches!(running.reader.at(At::Block(first.hash)), Err(AtError::Pruned { oldest: 2 })));
     assert!(matches!(running.reader.at(At::Block(BlockHash([9; 32]))), Err(AtError::Unknown { .. })));
     assert!(matches!(running.reader.at(At::Certified), Err(AtError::Unknown { .. })));

@@ -20,7 +20,8 @@ use crate::cache::{Cache, WitnessId};
 use crate::error::ReadError;
 use crate::metrics::{READ_SECONDS, WITNESS_SECONDS, WITNESSES_REFUSED};
 use crate::schema::{Generation, HeaderRow, LeafRow, header_key, number_key};
-use crate::walk::Walk;
+use crate::undo::{Kept, Past, Pins};
+use crate::walk::{self, Walk};
 
 /// The state after one block.
 pub struct View {
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     /// Its tables make a witness in a fraction of the time.
     pub(crate) committer: Arc<Committer>,
     pub(crate) cache: Cache,
+    pub(crate) pins: Pins,
     read_seconds: Histogram,
     witness_seconds: Histogram,
 }
@@ -46,6 +48,7 @@ impl Shared {
         Self {
             committer,
             cache: Cache::new(cache_bytes),
+            pins: Pins::default(),
             read_seconds: histogram!(READ_SECONDS),
             witness_seconds: histogram!(WITNESS_SECONDS),
         }
@@ -107,6 +110,25 @@ impl View {
     /// The same block, read from rows that say the same of it.
     pub(crate) fn over(&self, snapshot: Arc<dyn Snapshot>) -> Self {
         Self::new(self.header.clone(), self.root, snapshot, self.generation, self.shared.clone())
+    }
+
+    /// The state after an earlier block, whose changes since are kept; this one's rows are all in the columns.
+    pub(crate) fn past(&self, header: Header, kept: Kept) -> Result<Self, ReadError> {
+        let past = Past {
+            base: self.snapshot.clone(),
+            generation: self.generation,
+            committer: self.shared.committer.clone(),
+            number: header.number,
+            newest: kept.newest,
+        };
+        let root = walk::root(&past, self.generation)?.commitment;
+        if StateRoot::of(&root.encode()) != header.state_root {
+            return Err(ReadError::damaged(format!(
+                "the root node of block {} is not that of its header",
+                header.number
+            )));
+        }
+        Ok(Self::new(header, root, Arc::new(past), self.generation, self.shared.clone()))
     }
 
     /// The block whose state this is.
@@ -278,6 +300,10 @@ impl View {
         Walk { snapshot: &*self.snapshot, generation: self.generation, root: &self.root, cache: &self.shared.cache }
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     pub(crate) fn root(&self) -> Point {
         self.root
     }
@@ -302,9 +328,7 @@ impl View {
 
     /// The hash of the block with this number on the way to this one.
     pub(crate) fn block_hash(&self, number: u64) -> Result<Option<BlockHash>, ReadError> {
-        let Some(bytes) = self.snapshot.get(Column::Block, &number_key(number))? else { return Ok(None) };
-        let hash = bytes.try_into().map_err(|_| ReadError::damaged(format!("the hash of block {number}")))?;
-        Ok(Some(BlockHash(hash)))
+        number_hash(&*self.snapshot, number)
     }
 
     /// The leaf rows of these paths, which ascend strictly.
@@ -353,6 +377,13 @@ impl View {
             None => Err(ReadError::damaged(format!("the value of leaf {path} is missing"))),
         }
     }
+}
+
+/// The hash of the block with this number.
+pub(crate) fn number_hash(snapshot: &dyn Snapshot, number: u64) -> Result<Option<BlockHash>, ReadError> {
+    let Some(bytes) = snapshot.get(Column::Block, &number_key(number))? else { return Ok(None) };
+    let hash = bytes.try_into().map_err(|_| ReadError::damaged(format!("the hash of block {number}")))?;
+    Ok(Some(BlockHash(hash)))
 }
 
 pub(crate) fn header_row(snapshot: &dyn Snapshot, hash: &BlockHash) -> Result<Option<HeaderRow>, ReadError> {

@@ -109,7 +109,8 @@ impl Writer {
                 let _ = messages.try_send(Message::Wake);
             }
         };
-        let mut flusher = Flusher::start(spawn, backend, wake).expect("a thread for flushes");
+        let (shared, history) = (self.store.shared().clone(), self.config.history);
+        let mut flusher = Flusher::start(spawn, backend, shared, history, wake).expect("a thread for flushes");
         self.carry_out(&mut flusher);
         self.end_front();
     }
@@ -135,7 +136,7 @@ impl Writer {
                     }
                     Task::Finalize(hash) => self.finalize(hash),
                     Task::ChooseHead { head, finalized } => self.choose_head(head, finalized),
-                    Task::Rollback(hash) => self.rollback(hash),
+                    Task::Rollback(hash) => self.rollback(hash, flusher),
                     Task::Flush => self.flush(flusher),
                     Task::OpenFront(parts) => self.open_front(parts),
                 });
@@ -190,9 +191,9 @@ impl Writer {
     fn take_flushed(&mut self, flusher: &mut Flusher, wait: bool) -> Option<Result<(), BackendError>> {
         let ended = flusher.take(wait)?;
         Some(match ended {
-            Ok(Flushed { number, hash, snapshot, took }) => {
+            Ok(Flushed { number, hash, snapshot, kept, took }) => {
                 self.no_flush_before = None;
-                self.forks.rebase(snapshot, number);
+                self.forks.rebase(snapshot, kept, number);
                 self.reader.publish(&self.forks);
                 self.meters.note_flush(&took);
                 let Flushing { time, rows, bytes } = took;

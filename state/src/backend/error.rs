@@ -37,6 +37,16 @@ pub enum BackendError {
         /// The backend's own words.
         what: String,
     },
+    /// A read that would go on and on is given up.
+    #[error("too much to read: {got} {what}, at most {max}: ask for a longer prefix")]
+    TooMuch {
+        /// Of what.
+        what: &'static str,
+        /// The most.
+        max: u64,
+        /// What was met before it was given up.
+        got: u64,
+    },
     /// The store's files are not what was written to them.
     #[error("damaged store: cannot {operation} {}: {what}", path.display())]
     Damaged {
@@ -98,6 +108,7 @@ impl BackendError {
             | BackendError::Foreign { path, .. }
             | BackendError::Poisoned { path }
             | BackendError::Io { path, .. } => path,
+            BackendError::TooMuch { .. } => Path::new(""),
         }
     }
 }

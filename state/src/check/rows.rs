@@ -93,20 +93,12 @@ pub(super) fn check_strays(
             report.find(Finding::of_key(column, &key, what, Cure::Mend));
         }
     }
-    for column in UNUSED {
-        if let Some((key, _)) = first(rows, column, &Bounds::all())? {
-            report.find(Finding::of_key(column, &key, "a row in a column that is not used", Cure::Mend));
-        }
-    }
     if depth == Depth::Deep {
         let mut cursor = Cursor::new(rows.snapshot, Column::Meta, Bounds::all(), PAGE_ROWS);
         while cursor.next()?.is_some() {}
     }
     Ok(())
 }
-
-/// Columns that this format leaves empty.
-pub(crate) const UNUSED: [Column; 2] = [Column::Undo, Column::UndoAt];
 
 /// Where the rows of generations other than this one lie.
 pub(crate) fn not_live(generation: crate::schema::Generation) -> Vec<(Column, Bounds)> {

@@ -220,7 +220,7 @@ impl Standing {
             return damage(format!("its root node is not that of {}", header.state_root));
         }
         // Nothing is on its way to the columns: every run may be merged.
-        let stack = self.stack(&header.parent_hash).push(run, 0);
+        let stack = self.stack(&header.parent_hash).push(Arc::new(run), 0);
         Ok(Known { header, row: entry.header, change_bytes: entry.change_bytes, rows, stack })
     }
 

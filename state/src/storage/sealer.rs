@@ -138,7 +138,7 @@ fn make(sealing: Sealing, prover: &Door) -> Result<Ended, ApplyError> {
     if wishes.is_empty() {
         return Ok(Ended { made, kept: None });
     }
-    let run = Run::new(made.header.number, made.rows.clone());
+    let run = Arc::new(Run::new(made.header.number, made.rows.clone()));
     let (_, view) = ground.child(&parent, made.header.clone(), made.delta.root, run);
     let (kept, is_kept) = channel();
     prover.begin(view, wishes, is_kept);

@@ -84,7 +84,10 @@ fn a_warm_block_and_a_warm_witness_read_nothing_of_the_tree_but_values() {
     ];
     let mut model = crowd(600);
     {
-        let running = Running::open_with(backend.clone(), &Model::new(), 16 << 20).unwrap();
+        // What blocks overwrite is read for the history alone.
+        let (cache_bytes, history) = (16 << 20, History::None);
+        let config = Config { cache_bytes, history, ..Config::new(COMMITTER.clone()) };
+        let running = Running::open_as(backend.clone(), &Model::new(), config).unwrap();
         running.apply(100, model.iter().map(|(key, value)| put(key, value)).collect()).unwrap();
         taken();
         for (index, changes) in blocks.iter().enumerate() {

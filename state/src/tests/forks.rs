@@ -90,7 +90,7 @@ fn finality_drops_what_does_not_descend() {
         // Who reads goes on, who asks is told.
         assert_eq!(held.value(b"bob").unwrap(), Some(b"back".to_vec()));
         assert!(matches!(running.view(3), Err(AtError::Unknown { .. })));
-        assert!(matches!(running.view(1), Err(AtError::Pruned { oldest: 2 })));
+        assert_eq!(running.view(1).unwrap().header(), &one, "final, and its state is kept");
         assert!(running.view(5).is_ok());
         let lost = running.handle.apply_blocking(block(6, &two, vec![]));
         assert!(matches!(lost, Err(ApplyError::UnknownParent { parent }) if parent == hash(2)));
@@ -150,9 +150,15 @@ fn a_rollback_drops_what_is_above_a_block() {
         assert_ne!(other.state_root, two.state_root);
         running.handle.finalize_blocking(hash(2)).unwrap();
         let genesis = running.reader.genesis_hash();
-        assert!(matches!(running.handle.rollback_blocking(genesis), Err(ApplyError::Pruned { oldest: 2 })));
+        // Final ones go back, too.
+        running.on(&other, 3, vec![delete(b"not")]);
+        assert_eq!(running.handle.rollback_blocking(hash(1)).unwrap(), one);
+        assert!(running.view(2).is_err() && running.view(3).is_err());
+        assert_eq!(running.handle.rollback_blocking(genesis).unwrap().number, 0);
+        assert_holds(&running.reader, &example());
     }
-    assert_eq!(open_forks(&memory).reader.status().head.hash, hash(2));
+    let genesis = open_forks(&memory);
+    assert_eq!(genesis.reader.status().head, genesis.genesis());
 }
 
 #[test]

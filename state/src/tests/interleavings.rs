@@ -53,7 +53,8 @@ impl Scene {
         let pairs = pairs(&pairs_at_first());
         let genesis = Genesis { id: "test", pairs: &pairs, hash: &hash_of_root };
         let (finality, flush_blocks) = (story.finality, 1);
-        let config = Config { cache_bytes, finality, flush_blocks, ..Config::new(COMMITTER.clone()) };
+        let history = History::Archive;
+        let config = Config { cache_bytes, finality, flush_blocks, history, ..Config::new(COMMITTER.clone()) };
         let (writer, handle, reader) =
             open(backend.clone(), &genesis, &config, &mut |_| ControlFlow::Continue(())).unwrap();
         backend.is_broken.store(true, SeqCst);
@@ -128,10 +129,7 @@ impl Scene {
                     let found = self.see(
                         || self.reader.at(at),
                         |found, standing| match found {
-                            Ok(view) => self.is(view, name) && standing.has(name),
-                            Err(AtError::Pruned { oldest }) => {
-                                standing.passed.contains(&name) && *oldest == self.number(standing.finalized)
-                            }
+                            Ok(view) => self.is(view, name) && (standing.has(name) || standing.passed.contains(&name)),
                             Err(AtError::Unknown { .. }) => !standing.has(name) && !standing.passed.contains(&name),
                             Err(error) => panic!("{error}"),
                         },
@@ -158,10 +156,6 @@ impl Scene {
 
     fn is(&self, view: &View, name: Name) -> bool {
         self.story.name(&view.header().hash) == name
-    }
-
-    fn number(&self, name: Name) -> u64 {
-        self.story.header(name).number
     }
 
     fn agrees(&self, status: &Status, standing: &Standing) -> bool {

@@ -192,7 +192,6 @@ fn mendable(memory: &Memory) -> Vec<Case> {
         case("no final block", one(Column::Meta, meta::FINAL, None), "`final`", true),
         case("no base", one(Column::Meta, meta::BASE, Some(b"")), "`base`", true),
         case("no chain", one(Column::Meta, meta::CHAIN, None), "`chain`", true),
-        case("an unused column", one(Column::Undo, b"x", Some(b"y")), "not used", true),
     ]
 }
 

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use super::{Writer, not_a_child};
 use crate::backend::{Batch, Column, Durability};
 use crate::block::{BlockHash, Header};
+use crate::config::History;
 use crate::error::ApplyError;
+use crate::flush::Flusher;
 use crate::forks::Branch;
 use crate::handle::Answer;
 use crate::journal;
 use crate::schema::meta;
+use crate::undo::Kept;
 
 impl Writer {
     pub(super) fn finalize(&mut self, hash: BlockHash) -> Answer {
@@ -39,13 +42,8 @@ impl Writer {
         Ok(self.forks.head().view.header().clone())
     }
 
-    pub(super) fn rollback(&mut self, hash: BlockHash) -> Answer {
-        let Some(branch) = self.forks.branch(&hash).cloned() else {
-            return Err(match self.header_row(&hash)? {
-                Some(_) => ApplyError::Pruned { oldest: self.forks.finalized().view.header().number },
-                None => ApplyError::UnknownBlock { hash },
-            });
-        };
+    pub(super) fn rollback(&mut self, hash: BlockHash, flusher: &mut Flusher) -> Answer {
+        let Some(branch) = self.forks.branch(&hash).cloned() else { return self.go_back(hash, flusher) };
         let gone = self.forks.descendants(&hash);
         let mut batch = without(&gone);
         batch.put(Column::Meta, meta::HEAD, &hash.0);
@@ -55,6 +53,33 @@ impl Writer {
         self.reader.publish(&self.forks);
         tracing::info!(number = branch.view.header().number, %hash, dropped = gone.len(), "rolled back");
         Ok(branch.view.header().clone())
+    }
+
+    /// Takes final blocks back, block by block: all of them must be kept. Nothing above the finalised one stays.
+    fn go_back(&mut self, hash: BlockHash, flusher: &mut Flusher) -> Answer {
+        let row = self.header_row(&hash)?.ok_or(ApplyError::UnknownBlock { hash })?;
+        if self.forks.finalized().view.block_hash(row.number)? != Some(hash) {
+            return Err(ApplyError::UnknownBlock { hash });
+        }
+        let finalized = self.forks.finalized().hash();
+        let oldest = match Kept::read(&*self.store.backend().snapshot()?)? {
+            Some(kept) if self.config.history != History::None => kept.oldest,
+            _ => self.forks.finalized().number(),
+        };
+        if row.number < oldest {
+            return Err(ApplyError::Pruned { oldest });
+        }
+        self.rollback(finalized, flusher)?;
+        self.flush(flusher)?;
+        let from = self.forks.finalized().clone();
+        let gone = flusher.go_back(from.view.clone(), row.number);
+        // As far as it got, it is done.
+        self.forks = self.store.forks().map_err(|error| ApplyError::Damaged { what: error.to_string() })?;
+        self.reader.publish(&self.forks);
+        gone?;
+        let header = self.forks.head().view.header().clone();
+        tracing::info!(number = header.number, %hash, taken_back = from.number() - header.number, "rolled back");
+        Ok(header)
     }
 
     /// Makes head and finalised block what they are to be, in one batch, and drops what loses.
