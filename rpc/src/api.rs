@@ -7,6 +7,7 @@
 pub(crate) mod chain;
 pub(crate) mod dev;
 pub(crate) mod engine;
+pub(crate) mod history;
 pub(crate) mod rpc;
 pub(crate) mod state;
 pub(crate) mod subscribe;
@@ -21,6 +22,7 @@ use rustorium_state::{At as StateAt, BlockHash, Handle, Header, Reader};
 pub use self::chain::{ChainApiClient, ChainApiServer};
 pub use self::dev::{DevApiClient, DevApiServer};
 pub use self::engine::{EngineApiClient, EngineApiServer};
+pub use self::history::{HistoryApiClient, HistoryApiServer};
 pub use self::rpc::{RpcApiClient, RpcApiServer};
 pub use self::state::{StateApiClient, StateApiServer};
 pub use self::subscribe::{SubscribeApiClient, SubscribeApiServer};
@@ -85,6 +87,8 @@ pub(crate) fn public(public: Public, work: &Work) -> Methods {
     let mut document = Document::new(&public.identity);
     add(&mut methods, state::State::new(public.reader.clone(), work.clone()).into_rpc());
     state::document(&mut document);
+    add(&mut methods, history::History::new(public.reader.clone(), work.clone()).into_rpc());
+    history::document(&mut document);
     add(&mut methods, chain::Chain::new(public.reader.clone(), work.clone()).into_rpc());
     chain::document(&mut document);
     add(&mut methods, subscribe::Subscribe::new(public.reader, work.clone()).into_rpc());

@@ -17,6 +17,8 @@ pub const WITNESS_KEYS_MAX: usize = 1024;
 pub const PAGE_KEYS_MAX: usize = 1000;
 /// Numbers in one `chain_getBlockHash`.
 pub const BLOCK_NUMBERS_MAX: usize = 1000;
+/// Entries in one page of `state_getHistory`.
+pub const HISTORY_ENTRIES_MAX: usize = 1000;
 /// Bytes of values in one answer, judged from stored lengths before anything is loaded.
 pub const VALUES_BYTES_MAX: u64 = 24 << 20;
 /// Jobs that wait for the blocking pool; one more is answered `Busy`.

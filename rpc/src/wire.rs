@@ -4,11 +4,13 @@
 //! is wrong; a param object with an unknown field is refused. The same types make the OpenRPC document. Nothing here
 //! knows a limit: sizes are judged by the methods.
 
+mod history;
 mod text;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::history::{Diff, HistoryEntry, HistoryPage, HistoryQuery, Retention};
 pub use self::text::{At, BlockNumber, Hash32, HexBytes, HexError, OneOrMany, parse_hex};
 
 /// A key and its value, or null for no value.

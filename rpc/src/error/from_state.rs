@@ -31,6 +31,7 @@ impl From<BackendError> for ApiError {
         let what = error.to_string();
         match error {
             BackendError::Busy { retry_ms, .. } => Self::Busy { retry_ms },
+            BackendError::TooMuch { what: limit, max, got } => Self::LimitExceeded { limit, max, got },
             BackendError::Full { .. } | BackendError::NoSpace { .. } => Self::DiskFull { what },
             BackendError::Poisoned { .. } => Self::Poisoned { what },
             BackendError::Damaged { .. } => Self::Damaged { what },

@@ -25,7 +25,7 @@ fn the_document_has_every_registered_method_and_no_other() {
             let answer = post(node.public, &[], call(name, json!([])).to_string().as_bytes()).json();
             assert_ne!(answer["error"]["code"], -32601, "{name}");
         }
-        for absent in ["state_getHistory", "state_getDiff", "chain_getRetention", "sync_status", "engine_forkchoice"] {
+        for absent in ["sync_status", "engine_forkchoice", "engine_rollback", "dev_submit"] {
             let answer = post(node.public, &[], call(absent, json!([])).to_string().as_bytes()).json();
             assert_eq!(answer["error"]["code"], -32601, "{absent}");
         }

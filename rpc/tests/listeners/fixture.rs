@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustorium_chain_spec::ChainSpec;
 use rustorium_rpc::{Engine, Identity, Limits, Public, Running, Secret, serve_engine, serve_public};
 use rustorium_state::backend::Memory;
-use rustorium_state::{Block, BlockHash, Change, Config, Finality, Genesis, Handle, Reader};
+use rustorium_state::{Block, BlockHash, Change, Config, Finality, Genesis, Handle, History, Reader};
 use rustorium_verkle::{Committer, WindowBits};
 use tokio::runtime::Runtime;
 
@@ -31,12 +31,17 @@ impl Node {
     }
 
     pub fn start_with(limits: Limits) -> Self {
-        Self::open(limits, false, Finality::Instant)
+        Self::open(limits, false, Finality::Instant, History::Archive)
     }
 
     /// A node whose engine says what is final.
     pub fn start_engine() -> Self {
-        Self::open(Limits::PUBLIC, false, Finality::Engine)
+        Self::open(Limits::PUBLIC, false, Finality::Engine, History::Archive)
+    }
+
+    /// One that keeps no states of the past.
+    pub fn start_without_history() -> Self {
+        Self::open(Limits::PUBLIC, false, Finality::Instant, History::None)
     }
 
     pub fn start_dev() -> Self {
@@ -44,15 +49,15 @@ impl Node {
     }
 
     pub fn start_dev_with(limits: Limits) -> Self {
-        Self::open(limits, true, Finality::Instant)
+        Self::open(limits, true, Finality::Instant, History::Archive)
     }
 
-    fn open(limits: Limits, dev: bool, finality: Finality) -> Self {
+    fn open(limits: Limits, dev: bool, finality: Finality, history: History) -> Self {
         let spec = ChainSpec::preset("dev").expect("the preset");
         let genesis_hash = |root: &_| BlockHash(spec.genesis_hash(root));
         let genesis = Genesis { id: spec.id(), pairs: spec.genesis(), hash: &genesis_hash };
         let usual = Config::new(Arc::new(Committer::new(WindowBits::SMALL)));
-        let config = Config { finality, ..usual };
+        let config = Config { finality, history, ..usual };
         let (writer, handle, reader) = rustorium_state::open(Arc::new(Memory::new()), &genesis, &config, &mut |_| {
             std::ops::ControlFlow::Continue(())
         })
@@ -126,6 +131,11 @@ impl Node {
     pub fn stop_writer(&mut self) {
         self.handle.close();
         self.writer.take().expect("stopped once").join().expect("the writer ends well");
+    }
+
+    /// Puts what is final into its columns.
+    pub fn flush(&self) {
+        self.handle.flush_blocking().expect("a flush");
     }
 
     pub fn stop_listeners(&mut self) {

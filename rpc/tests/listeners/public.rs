@@ -63,14 +63,79 @@ fn keys_come_in_pages() {
 }
 
 #[test]
+fn what_is_not_kept_is_named_with_what_is() {
+    let node = Node::start_without_history();
+    node.seal(vec![(b"k".to_vec(), Some(b"v".to_vec()))]);
+    node.flush();
+    let pruned = error(node.public, &[], "state_getStateRoot", json!([node.genesis_hash()]));
+    assert_eq!((&pruned["code"], &pruned["data"]), (&json!(4002), &json!({ "oldest": 1 })));
+    let retention = result(node.public, "chain_getRetention", json!([]));
+    assert_eq!(retention, json!({"oldestValue": 1, "oldestWitness": 1, "finalized": 1, "head": 1}));
+    let head = result(node.public, "chain_getHead", json!([]));
+    let diff = error(node.public, &[], "state_getDiff", json!([head["hash"]]));
+    assert_eq!((&diff["code"], &diff["data"]), (&json!(4002), &json!({ "oldest": 2 })));
+}
+
+#[test]
+fn the_past_can_be_asked_for() {
+    let node = Node::start();
+    let hex = |text: &[u8]| const_hex::encode_prefixed(text);
+    let put = |key: &[u8], value: &[u8]| (key.to_vec(), Some(value.to_vec()));
+    node.seal(vec![put(b"a", b"1"), put(b"b", b"1")]);
+    node.seal(vec![put(b"a", b"2")]);
+    node.flush();
+    node.seal(vec![(b"a".to_vec(), None)]);
+    let hashes = result(node.public, "chain_getBlockHash", json!([[0, 1, 2, 3]]));
+    let value = |at: &Value| result(node.public, "state_getStorage", json!([hex(b"a"), at]));
+    let values: Vec<Value> = hashes.as_array().unwrap().iter().map(value).collect();
+    assert_eq!(values, [json!(null), json!(hex(b"1")), json!(hex(b"2")), json!(null)]);
+    let bundle = result(node.public, "state_getWitness", json!([[hex(b"a"), hex(b"c")], hashes[1]]));
+    assert_eq!((&bundle["blockNumber"], &bundle["claims"][0][1]), (&json!(1), &json!(hex(b"1"))));
+    let check = json!({"stateRoot": bundle["stateRoot"], "claims": bundle["claims"], "witness": bundle["witness"]});
+    assert_eq!(result(node.public, "state_verifyWitness", json!([check])), json!(true));
+
+    let entry = |number: usize, old: Value, new: Value| json!({"number": number, "hash": hashes[number], "old": old, "new": new});
+    let all = [
+        entry(1, json!(null), json!(hex(b"1"))),
+        entry(2, json!(hex(b"1")), json!(hex(b"2"))),
+        entry(3, json!(hex(b"2")), json!(null)),
+    ];
+    let history = |query: Value| result(node.public, "state_getHistory", json!([hex(b"a"), query]));
+    assert_eq!(history(json!(null)), json!({"entries": all, "next": null}));
+    assert_eq!(history(json!({"limit": 2})), json!({"entries": all[..2], "next": 3}));
+    assert_eq!(history(json!({"limit": 2, "cursor": 3})), json!({"entries": all[2..], "next": null}));
+    assert_eq!(history(json!({"from": 2, "to": 2})), json!({"entries": all[1..2], "next": null}));
+    assert_eq!(history(json!({"from": 4})), json!({"entries": [], "next": null}));
+    let too_many = error(node.public, &[], "state_getHistory", json!([hex(b"a"), {"limit": 1001}]));
+    assert_eq!(
+        (&too_many["code"], &too_many["data"]),
+        (&json!(4020), &json!({"limit": "limit", "max": 1000, "got": 1001}))
+    );
+    assert_eq!(error(node.public, &[], "state_getHistory", json!([hex(b"a"), {"limit": 0}]))["code"], -32602);
+    assert_eq!(error(node.public, &[], "state_getHistory", json!([hex(b"a"), {"form": 0}]))["code"], -32602);
+
+    for (number, changes) in [
+        (1, json!([[hex(b"a"), null, hex(b"1")], [hex(b"b"), null, hex(b"1")]])),
+        (2, json!([[hex(b"a"), hex(b"1"), hex(b"2")]])),
+        (3, json!([[hex(b"a"), hex(b"2"), null]])),
+    ] {
+        let diff =
+            json!({"number": number, "hash": hashes[number], "parentHash": hashes[number - 1], "changes": changes});
+        assert_eq!(result(node.public, "state_getDiff", json!([hashes[number]])), diff);
+    }
+    let unknown = error(node.public, &[], "state_getDiff", json!([hash(9)]));
+    assert_eq!((&unknown["code"], &unknown["data"]), (&json!(4001), &json!({ "at": hash(9) })));
+    let retention = result(node.public, "chain_getRetention", json!([]));
+    assert_eq!(retention, json!({"oldestValue": 0, "oldestWitness": 0, "finalized": 3, "head": 3}));
+}
+
+#[test]
 fn a_block_is_named_by_hash_or_by_one_of_three_names() {
     let node = node();
     let unknown = error(node.public, &[], "state_getStorage", json!([KEY, hash(9)]));
     assert_eq!((&unknown["code"], &unknown["data"]), (&json!(4001), &json!({ "at": hash(9) })));
     let certified = error(node.public, &[], "state_getWitness", json!([[KEY], "certified"]));
     assert_eq!((&certified["code"], &certified["data"]), (&json!(4001), &json!({ "at": "certified" })));
-    let pruned = error(node.public, &[], "state_getStateRoot", json!([node.genesis_hash()]));
-    assert_eq!((&pruned["code"], &pruned["data"]), (&json!(4002), &json!({ "oldest": 1 })));
     for wrong in [json!("latest"), json!("0x00"), json!(1), json!({})] {
         let error = error(node.public, &[], "state_getStateRoot", json!([wrong]));
         assert_eq!(error["code"], -32602, "{wrong}");
