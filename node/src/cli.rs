@@ -17,7 +17,7 @@ use rustorium_state::KEY_BYTES_MAX;
 
 pub use self::run::{LogFormat, Run};
 
-pub use self::db::{DbCheck, DbCommand, DbStore};
+pub use self::db::{DbCheck, DbCommand, DbRollback, DbStore};
 
 /// What the command line asks for.
 #[derive(Debug)]

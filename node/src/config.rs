@@ -7,6 +7,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use rustorium_chain_spec::{ChainSpec, Finality};
+use rustorium_state::History;
 use rustorium_state::backend::Durability;
 use rustorium_verkle::WindowBits;
 
@@ -23,6 +24,8 @@ pub const METRICS_PORT: u16 = 9645;
 /// Memory for nodes and witnesses, in MiB.
 const CACHE_MIB: u32 = 256;
 /// Blocks that may wait for finality.
+/// States before the newest final block that can be read.
+const HISTORY_BLOCKS: u64 = 256;
 const UNFINALISED_MAX: NonZeroU32 = NonZeroU32::new(1024).expect("not zero");
 /// Memory for their changes, in MiB.
 const UNFINALISED_MIB: NonZeroU32 = NonZeroU32::new(256).expect("not zero");
@@ -62,6 +65,8 @@ pub struct Config {
     pub flush_bytes: u64,
     /// What an acknowledged block survives.
     pub durability: Durability,
+    /// Which states of the past are kept.
+    pub history: History,
     /// Whether the engine may take back final blocks.
     pub allow_rollback: bool,
     /// Bytes of the disk that blocks leave free.
@@ -148,6 +153,7 @@ impl Config {
             unfinalised_bytes_max: mib(run.unfinalised_mib.unwrap_or(UNFINALISED_MIB).get()),
             flush_bytes: mib(run.flush_mib.unwrap_or(FLUSH_MIB).get()),
             durability: run.durability.unwrap_or(Durability::Synced),
+            history: run.history.unwrap_or(History::Blocks(HISTORY_BLOCKS)),
             allow_rollback: run.allow_rollback.unwrap_or(false),
             disk_reserve_bytes: mib(run.disk_reserve_mib.unwrap_or(DISK_RESERVE_MIB)),
         })

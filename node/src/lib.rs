@@ -62,6 +62,7 @@ fn dispatch(cli: Cli, out: &mut impl Write) -> anyhow::Result<Exit> {
         Command::Db { command: DbCommand::Check(check) } => commands::db::check(&check, out)?,
         Command::Db { command: DbCommand::Stats(store) } => commands::db::stats(&store, out)?,
         Command::Db { command: DbCommand::Compact(store) } => commands::db::compact(&store, out)?,
+        Command::Db { command: DbCommand::Rollback(rollback) } => commands::db::rollback(&rollback, out)?,
         Command::Version => commands::version::version(out)?,
     };
     out.flush()?;

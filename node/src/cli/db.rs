@@ -13,6 +13,8 @@ pub enum DbCommand {
     Stats(DbStore),
     /// Move rows to where they rest, and give back the room of those that are gone
     Compact(DbStore),
+    /// Take final blocks back, as far as their states are kept
+    Rollback(DbRollback),
 }
 
 /// Which store.
@@ -27,6 +29,20 @@ pub struct DbStore {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `db rollback`.
+#[derive(Args, Debug)]
+pub struct DbRollback {
+    /// Which store.
+    #[command(flatten)]
+    pub store: DbStore,
+    /// The number of the block that is to be the head
+    #[arg(long, value_name = "NUMBER")]
+    pub to: u64,
+    /// Do it: what is taken back is gone for good
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Arguments of `db check`.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use rustorium_state::History;
 use rustorium_state::backend::Durability;
 use rustorium_verkle::WindowBits;
 
@@ -62,7 +63,11 @@ pub struct Run {
     /// [default: synced]
     #[arg(long, value_name = "LEVEL", value_parser = one_of(DURABILITIES))]
     pub durability: Option<Durability>,
-    /// Let the engine drop blocks that are not final (engine_rollback)
+    /// Which states of the past can be read: those of so many blocks before the newest final one, of so many days (30d),
+    /// none, or all from now on (archive) [default: 256]
+    #[arg(long, value_name = "BLOCKS|DAYSd|none|archive", value_parser = history)]
+    pub history: Option<History>,
+    /// Let the engine drop blocks, final ones too as far as their states are kept (engine_rollback)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(hide_possible_values = true)]
     pub allow_rollback: Option<bool>,
@@ -91,6 +96,17 @@ const DURABILITIES: [(&str, Durability); 2] =
 fn window_bits(text: &str) -> Result<WindowBits, String> {
     let bits = text.parse::<u8>().ok().filter(|bits| *bits >= 4).and_then(WindowBits::new);
     bits.ok_or_else(|| "give a number from 4 to 12".to_owned())
+}
+
+fn history(text: &str) -> Result<History, String> {
+    let number = |text: &str| text.parse::<u64>().ok().filter(|number| *number > 0);
+    let history = match (text, text.strip_suffix('d')) {
+        ("none", _) => Some(History::None),
+        ("archive", _) => Some(History::Archive),
+        (_, Some(days)) => number(days).map(History::Days),
+        _ => number(text).map(History::Blocks),
+    };
+    history.ok_or_else(|| "give a number of blocks, of days (30d), none or archive".to_owned())
 }
 
 fn one_of<T: Copy + Send + Sync + 'static>(values: [(&'static str, T); 2]) -> impl TypedValueParser<Value = T> {

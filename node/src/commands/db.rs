@@ -4,6 +4,7 @@
 //! stdout, progress to stderr where that is a terminal.
 
 mod progress;
+mod rollback;
 mod salvage;
 mod tell;
 
@@ -18,6 +19,7 @@ use rustorium_state::{BlockHash, Depth, Examination, Genesis, OpenError, Repair}
 use rustorium_verkle::{Committer, WindowBits};
 
 use self::progress::Bar;
+pub use self::rollback::rollback;
 use self::tell::{tell_check, tell_compaction, tell_repair, tell_stats};
 use crate::base_path::BasePath;
 use crate::cli::{DbCheck, DbStore};
@@ -128,10 +130,7 @@ impl Store {
     }
 
     fn examine_backend(&self, backend: Arc<Rocks>) -> anyhow::Result<Examination> {
-        let bits = match backend.stats().column(Column::Leaf).disk_bytes {
-            0..LEAF_BYTES_MANY => WindowBits::SMALL,
-            _ => WindowBits::DEFAULT,
-        };
+        let bits = self.window_bits(&*backend);
         let path = backend.path().to_path_buf();
         let hash = |root: &_| BlockHash(self.spec.genesis_hash(root));
         let genesis = Genesis { id: self.spec.id(), pairs: self.spec.genesis(), hash: &hash };
@@ -144,6 +143,13 @@ impl Store {
                 error => open_error(error),
             })
             .with_context(|| format!("cannot examine the store {}", path.display()))
+    }
+
+    fn window_bits(&self, backend: &dyn Backend) -> WindowBits {
+        match backend.stats().column(Column::Leaf).disk_bytes {
+            0..LEAF_BYTES_MANY => WindowBits::SMALL,
+            _ => WindowBits::DEFAULT,
+        }
     }
 
     /// Mends in place; where blocks of files do not read, in a copy of what does, which then takes the store's place.

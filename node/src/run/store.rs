@@ -87,6 +87,7 @@ fn state(config: &Config, committer: Arc<Committer>) -> rustorium_state::Config 
         unfinalised_bytes_max: config.unfinalised_bytes_max,
         durability: config.durability,
         flush_bytes: config.flush_bytes,
+        history: config.history,
         ..rustorium_state::Config::new(committer)
     }
 }
@@ -99,7 +100,7 @@ pub(crate) fn open_error(error: OpenError) -> anyhow::Error {
         OpenError::Interrupted | OpenError::Pending { .. } => Exit::Temporary,
         OpenError::Backend(error) => match error {
             BackendError::Foreign { .. } => Exit::Config,
-            BackendError::Damaged { .. } => Exit::BadData,
+            BackendError::Damaged { .. } | BackendError::TooMuch { .. } => Exit::BadData,
             BackendError::Locked { .. }
             | BackendError::Busy { .. }
             | BackendError::Full { .. }

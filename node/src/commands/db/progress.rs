@@ -37,6 +37,13 @@ impl Bar {
         ControlFlow::Continue(())
     }
 
+    /// Shows how much of something is done.
+    pub(super) fn show_part(&mut self, what: &str, done: u64, total: u64) {
+        let bar = self.of(what.to_owned(), true);
+        bar.set_message(format!("{done} of {total}"));
+        bar.set_position(done * STEPS / total.max(1));
+    }
+
     /// Takes the bar away.
     pub(super) fn end(&mut self) {
         self.shown = None;
