@@ -270,11 +270,6 @@ fn stamp(backend: &dyn Backend) -> Result<(), OpenError> {
     match snapshot.get(Column::Meta, meta::FORMAT)? {
         Some(row) => match decode_format(&row) {
             Some(FORMAT) => Ok(()),
-            Some(2) => {
-                let mut batch = Batch::new();
-                batch.put(Column::Meta, meta::FORMAT, &encode_format());
-                Ok(backend.commit(batch, Durability::Synced)?)
-            }
             Some(1) => {
                 // Head, final and base are one there.
                 let mut batch = Batch::new();

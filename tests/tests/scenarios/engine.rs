@@ -127,7 +127,7 @@ fn an_engine_drives_forks() -> anyhow::Result<()> {
     let status = daemon.status()?;
     assert_eq!((status.head.hash, status.finalized.hash, status.unfinalised_blocks), (hash(4), hash(4), 1));
     assert_eq!(refusal(root_at(&daemon, hash(3))), (4001, json!({ "at": hash(3) })));
-    assert_eq!(refusal(root_at(&daemon, hash(1))), (4002, json!({ "oldest": 2 })));
+    reads(&daemon, &made[0])?;
     reads(&daemon, &made[4])?;
     full_and_back(&daemon, &made)?;
     assert!(daemon.stop("TERM")?.success());
@@ -173,11 +173,14 @@ fn full_and_back(daemon: &Daemon, [one, two, _, four, five]: &[Made; 5]) -> anyh
     let status = daemon.status()?;
     assert_eq!((status.head.hash, status.unfinalised_blocks, status.unfinalised_bytes), (hash(4), 0, 0));
     assert_eq!(refusal(root_at(daemon, five.block.hash)).0, 4001);
-    assert_eq!(refusal(daemon.rollback(hash(1))?), (4002, json!({ "oldest": 2 })));
     // The hash of a block that was dropped is free.
     let other = four.child(5, &[("x", Some("another"))]);
     assert_eq!(Some(daemon.apply(other.block.clone())??), other.block.state_root);
-    reads(daemon, &other)
+    reads(daemon, &other)?;
+    // Final blocks go back, too, with all that is above them.
+    assert_eq!(daemon.rollback(hash(1))??.hash, hash(1));
+    assert_eq!(refusal(root_at(daemon, hash(4))), (4001, json!({ "at": hash(4) })));
+    reads(daemon, one)
 }
 
 #[test]

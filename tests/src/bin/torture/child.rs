@@ -57,7 +57,7 @@ pub fn live(life: &Life) -> anyhow::Result<()> {
         let step = Step::new(chain.seed, index, &forks);
         forks.carry_out(&step);
     }
-    let engine = Engine::open(Arc::new(backend), &chain, &configured(life.flush_blocks, Durability::Synced))?;
+    let engine = Engine::open(Arc::new(backend), &chain, &configured(&chain, life.flush_blocks, Durability::Synced))?;
     println!("open");
     for index in life.from.. {
         let step = Step::new(chain.seed, index, &forks);

@@ -27,7 +27,7 @@ pub fn round(round: Round, place: &Path, counts: &mut Counts) -> anyhow::Result<
     for life in 0..lives {
         let fail_at = rng.random_bool(0.6).then(|| rng.random_range(1..=COMMITS_MAX));
         let disk = Arc::new(Disk::open(&dir(life), &dir(life + 1), fail_at)?);
-        match Engine::open(disk.clone(), &told.chain, &config(&mut rng, durability)) {
+        match Engine::open(disk.clone(), &told.chain, &config(&told.chain, &mut rng, durability)) {
             Ok(engine) => {
                 let kept = told.judge(&engine.reader, &mut rng).with_context(|| format!("life {life}"))?;
                 counts.add("steps that a crash might have lost, and has not", kept as u64);
@@ -52,7 +52,7 @@ pub fn round(round: Round, place: &Path, counts: &mut Counts) -> anyhow::Result<
         std::fs::remove_dir_all(dir(life))?;
     }
     let rocks = Rocks::open(&dir(lives), &rocks_config())?;
-    let engine = Engine::open(Arc::new(rocks), &told.chain, &config(&mut rng, Durability::Synced))?;
+    let engine = Engine::open(Arc::new(rocks), &told.chain, &config(&told.chain, &mut rng, Durability::Synced))?;
     told.judge(&engine.reader, &mut rng)?;
     told.drive(&engine, 3, &mut rng)??;
     told.settle(&engine)

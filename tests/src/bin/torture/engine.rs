@@ -7,11 +7,12 @@ use std::thread::JoinHandle;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rustorium_state::backend::{Backend, Durability, RocksConfig};
-use rustorium_state::{BlockHash, Config, Examination, Finality, Genesis, Handle, OpenError, Reader};
+use rustorium_state::{BlockHash, Config, Examination, Finality, Genesis, Handle, History, OpenError, Reader};
 use rustorium_tests::chain;
 use rustorium_verkle::{Committer, WindowBits};
 
 use crate::forks::{Forks, Pairs};
+use crate::script::forgets;
 
 const ID: &str = "torture";
 
@@ -72,14 +73,15 @@ impl Drop for Engine {
 }
 
 /// Small tables, a cache that forgets, and flushes as often as can be, or only when asked for.
-pub fn config(rng: &mut StdRng, durability: Durability) -> Config {
+pub fn config(chain: &Chain, rng: &mut StdRng, durability: Durability) -> Config {
     let flush_blocks = if rng.random_bool(0.3) { u64::MAX } else { rng.random_range(1..6) };
-    configured(flush_blocks, durability)
+    configured(chain, flush_blocks, durability)
 }
 
-pub fn configured(flush_blocks: u64, durability: Durability) -> Config {
+pub fn configured(chain: &Chain, flush_blocks: u64, durability: Durability) -> Config {
+    let history = if forgets(chain.seed) { History::Blocks(4) } else { History::Archive };
     let finality = Finality::Engine;
-    Config { cache_bytes: 1 << 18, finality, flush_blocks, durability, ..Config::new(COMMITTER.clone()) }
+    Config { cache_bytes: 1 << 18, finality, flush_blocks, durability, history, ..Config::new(COMMITTER.clone()) }
 }
 
 /// Little memory, so that logs change and tables are made.

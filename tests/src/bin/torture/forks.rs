@@ -30,6 +30,8 @@ pub struct Forks {
     pub blocks: BTreeMap<BlockHash, Known>,
     /// The final blocks by number.
     pub chain: Vec<BlockHash>,
+    /// Those before the finalised one, by number.
+    pub past: Vec<Known>,
     pub head: BlockHash,
     /// The last ones that have lost.
     pub dropped: Vec<BlockHash>,
@@ -46,7 +48,7 @@ impl Forks {
             changes: vec![],
         };
         let known = Known { block: block.into(), pairs: pairs.into(), root: None };
-        Self { blocks: [(genesis, known)].into(), chain: vec![genesis], head: genesis, dropped: vec![] }
+        Self { blocks: [(genesis, known)].into(), chain: vec![genesis], past: vec![], head: genesis, dropped: vec![] }
     }
 
     pub fn finalized(&self) -> BlockHash {
@@ -84,6 +86,15 @@ impl Forks {
                 self.decide(*head, finalized.unwrap_or(self.finalized()));
                 *head
             }
+            Step::Rollback(hash) if self.is_past(hash) => {
+                self.carry_out(&Step::Rollback(self.finalized()));
+                let gone = self.chain.pop().expect("a block has one before it");
+                self.dropped.push(gone);
+                let known = self.past.pop().expect("the same");
+                self.blocks = [(*hash, known)].into();
+                self.head = *hash;
+                *hash
+            }
             Step::Rollback(hash) => {
                 self.drop_unless(|all, block| block == *hash || !all.descends(block, *hash));
                 self.head = *hash;
@@ -104,9 +115,18 @@ impl Forks {
         self.drop_unless(losers);
         // Those on the way are final, and their states nobody's any more.
         let before = self.finalized();
+        let passed = std::iter::once(&before).chain(way.iter().skip(1).rev()).map(|hash| self.blocks[hash].clone());
+        if finalized != before {
+            self.past.extend(passed.collect::<Vec<_>>());
+        }
         self.blocks.retain(|hash, _| *hash == finalized || *hash != before && !way.contains(hash));
         self.chain.extend(way.into_iter().rev());
         self.head = head;
+    }
+
+    /// Whether it is the final block before the finalised one.
+    pub fn is_past(&self, hash: &BlockHash) -> bool {
+        self.past.last().is_some_and(|known| known.block.hash == *hash)
     }
 
     fn drop_unless(&mut self, is_kept: impl Fn(&Self, BlockHash) -> bool) {

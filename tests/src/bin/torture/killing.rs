@@ -19,6 +19,7 @@ use crate::counts::Counts;
 use crate::engine::{Chain, Engine, config, rocks_config};
 use crate::mending;
 use crate::mortal::{FailPoint, Purpose};
+use crate::script::{forgets, takes_back};
 use crate::verdict::Told;
 
 const PAIRS: u32 = 300;
@@ -46,7 +47,7 @@ pub fn round(round: Round, place: &Path, counts: &mut Counts) -> anyhow::Result<
             let context = || format!("after life {life} from step {before}");
             let kept = look(&mut told, &store, &mut rng).with_context(context)?;
             counts.add("steps that a crash might have lost, and has not", kept as u64);
-            if rng.random_bool(0.4) {
+            if !takes_back(round.blocks()) && rng.random_bool(0.5) {
                 mending::harm_and_mend(&told.chain, pairs, &store, &mut rng, counts).with_context(context)?;
                 look(&mut told, &store, &mut rng).context("a store that was mended").with_context(context)?;
             }
@@ -58,7 +59,7 @@ pub fn round(round: Round, place: &Path, counts: &mut Counts) -> anyhow::Result<
 /// Opens the store here, and goes on a little.
 fn look(told: &mut Told, store: &Path, rng: &mut StdRng) -> anyhow::Result<usize> {
     let rocks = Rocks::open(store, &rocks_config())?;
-    let engine = Engine::open(Arc::new(rocks), &told.chain, &config(rng, Durability::Synced))?;
+    let engine = Engine::open(Arc::new(rocks), &told.chain, &config(&told.chain, rng, Durability::Synced))?;
     let kept = told.judge(&engine.reader, rng)?;
     told.drive(&engine, 1, rng)??;
     if rng.random_bool(0.7) {
@@ -75,7 +76,7 @@ fn life_of_child(
     pairs: u32,
     rng: &mut StdRng,
 ) -> anyhow::Result<String> {
-    let fail_point = rng.random_bool(0.7).then(|| fail_point(is_first, rng));
+    let fail_point = rng.random_bool(0.7).then(|| fail_point(told.chain.seed, is_first, rng));
     let flush_blocks = rng.random_range(1..5u64).to_string();
     let numbers = [told.chain.seed.to_string(), pairs.to_string(), told.index.to_string(), flush_blocks];
     let names = ["--blocks", "--pairs", "--from", "--flush-blocks"].map(str::to_owned);
@@ -137,16 +138,21 @@ pub fn live(
     }
 }
 
-fn fail_point(is_first: bool, rng: &mut StdRng) -> FailPoint {
-    let some = match is_first {
-        true => &[Purpose::Stamp, Purpose::Slice, Purpose::Genesis, Purpose::Apply][..],
-        false => &[Purpose::Slice, Purpose::Apply, Purpose::Decide, Purpose::Base, Purpose::Rollback][..],
+fn fail_point(seed: u64, is_first: bool, rng: &mut StdRng) -> FailPoint {
+    let mut some = match is_first {
+        true => vec![Purpose::Stamp, Purpose::Slice, Purpose::Genesis, Purpose::Apply],
+        false => vec![Purpose::Slice, Purpose::Apply, Purpose::Decide, Purpose::Base, Purpose::Rollback],
     };
+    if !is_first {
+        some.extend([Purpose::Undo, Purpose::Kept]);
+        some.extend(takes_back(seed).then_some(Purpose::Back));
+        some.extend(forgets(seed).then_some(Purpose::Sweep));
+    }
     let purpose = some[rng.next_u32() as usize % some.len()];
     let nth = match purpose {
         Purpose::Stamp | Purpose::Genesis | Purpose::Switch | Purpose::Gather | Purpose::Seal => 1,
-        Purpose::Slice | Purpose::Rollback => rng.random_range(1..4),
-        Purpose::Decide | Purpose::Base => rng.random_range(1..8),
+        Purpose::Slice | Purpose::Rollback | Purpose::Sweep | Purpose::Back => rng.random_range(1..4),
+        Purpose::Decide | Purpose::Base | Purpose::Undo | Purpose::Kept => rng.random_range(1..8),
         Purpose::Apply => rng.random_range(1..40),
     };
     FailPoint { purpose, nth, is_after: rng.random() }

@@ -34,10 +34,18 @@ pub enum Purpose {
     Gather,
     /// A block of what a front has acknowledged.
     Seal,
+    /// What final blocks overwrite.
+    Undo,
+    /// Which blocks can be undone.
+    Kept,
+    /// Old states that are given up.
+    Sweep,
+    /// A final block that is taken back.
+    Back,
 }
 
 impl Purpose {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Stamp,
         Self::Slice,
         Self::Genesis,
@@ -48,6 +56,10 @@ impl Purpose {
         Self::Switch,
         Self::Gather,
         Self::Seal,
+        Self::Undo,
+        Self::Kept,
+        Self::Sweep,
+        Self::Back,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -62,6 +74,10 @@ impl Purpose {
             Self::Switch => "switch",
             Self::Gather => "gather",
             Self::Seal => "seal",
+            Self::Undo => "undo",
+            Self::Kept => "kept",
+            Self::Sweep => "sweep",
+            Self::Back => "back",
         }
     }
 
@@ -70,13 +86,18 @@ impl Purpose {
             batch.ops().any(|op| matches!(op, Op::Put { column: c, key, .. } if c == column && key == name))
         };
         let meta = |name| puts(Column::Meta, name);
+        let sweeps = batch.ops().any(|op| matches!(op, Op::DeleteRange { column: Column::Undo, .. }));
         match () {
             () if meta(b"chain") => Self::Genesis,
             () if meta(b"format") => Self::Stamp,
             () if meta(b"live") => Self::Switch,
+            () if meta(b"base") && sweeps => Self::Back,
             () if meta(b"base") => Self::Base,
             () if batch.ops().any(|op| matches!(op, Op::DeleteRange { column: Column::Aux, .. })) => Self::Seal,
             () if batch.ops().any(|op| matches!(op, Op::Put { column: Column::Aux, .. })) => Self::Gather,
+            () if sweeps => Self::Sweep,
+            () if meta(b"undo") => Self::Kept,
+            () if batch.ops().any(|op| matches!(op, Op::Put { column: Column::Undo, .. })) => Self::Undo,
             () if batch.ops().any(|op| matches!(op, Op::Put { column: Column::Fork, .. })) => Self::Apply,
             () if meta(b"final") => Self::Decide,
             () if meta(b"head") => Self::Rollback,

@@ -22,7 +22,7 @@ pub fn round(round: Round, counts: &mut Counts) -> anyhow::Result<()> {
     let mut told = Told::new(Chain::new(round.blocks(), PAIRS), durability == Durability::Synced);
     let mut machine = Arc::new(PowerLoss::new());
     for life in 0..rng.random_range(2..12) {
-        let config = config(&mut rng, durability);
+        let config = config(&told.chain, &mut rng, durability);
         if rng.random_bool(0.6) {
             machine.fail_at(rng.random_range(1..=COMMITS_MAX));
         }
@@ -45,7 +45,7 @@ pub fn round(round: Round, counts: &mut Counts) -> anyhow::Result<()> {
         let (again, _) = machine.crash(rng.next_u64());
         machine = again.into();
     }
-    let engine = Engine::open(machine, &told.chain, &config(&mut rng, Durability::Synced))?;
+    let engine = Engine::open(machine, &told.chain, &config(&told.chain, &mut rng, Durability::Synced))?;
     told.judge(&engine.reader, &mut rng)?;
     told.drive(&engine, 3, &mut rng)??;
     told.settle(&engine)

@@ -29,7 +29,7 @@ pub fn round(round: Round, place: &Path, counts: &mut Counts) -> anyhow::Result<
             true => Arc::new(Rocks::open(place, &rocks_config())?),
             false => memory.clone(),
         };
-        let engine = Engine::open(backend, &told.chain, &config(&mut rng, Durability::Synced))?;
+        let engine = Engine::open(backend, &told.chain, &config(&told.chain, &mut rng, Durability::Synced))?;
         told.judge(&engine.reader, &mut rng).with_context(|| format!("life {life}"))?;
         let is_over = AtomicBool::new(false);
         let read = std::thread::scope(|threads| {

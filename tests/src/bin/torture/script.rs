@@ -50,7 +50,10 @@ impl Step {
                 let head = any(&mut rng);
                 Self::ChooseHead { head, finalized: Some(above(forks, head, rng.random_range(0..8))) }
             }
-            86..90 => Self::Rollback(any(&mut rng)),
+            86..90 => match forks.past.last() {
+                Some(before) if takes_back(seed) && rng.random_bool(0.4) => Self::Rollback(before.block.hash),
+                _ => Self::Rollback(any(&mut rng)),
+            },
             _ => Self::Flush,
         }
     }
@@ -69,6 +72,16 @@ impl Step {
     pub fn is_decision(&self) -> bool {
         matches!(self, Self::Rollback(_))
     }
+}
+
+/// Whether final blocks of this chain are taken back, too; its store is not damaged then, and keeps all states.
+pub fn takes_back(seed: u64) -> bool {
+    seed.is_multiple_of(2)
+}
+
+/// Whether it keeps the states of a few blocks alone.
+pub fn forgets(seed: u64) -> bool {
+    seed % 4 == 1
 }
 
 /// The block so many above the finalised one on the way to `tip`, or `tip`.

@@ -11,10 +11,13 @@ use rustorium_verkle::{Claim, Witness};
 
 use crate::engine::{COMMITTER, Chain, Engine};
 use crate::forks::{Forks, Known, Pairs};
-use crate::script::{BLOCK_KEY, Step};
+use crate::script::{BLOCK_KEY, Step, takes_back};
 
 /// Keys of a witness.
 const KEYS_ASKED: usize = 12;
+
+/// Blocks of the past that are looked at after a crash.
+const STATES_ASKED: usize = 3;
 
 /// How far a chain's script is, as its driver was told.
 pub struct Told {
@@ -25,6 +28,8 @@ pub struct Told {
     /// is under way, the last is the one after it.
     candidates: Vec<Forks>,
     under_way: Option<(Step, BlockHash)>,
+    /// States that the step under way leads to: one, or one before it too.
+    ahead: usize,
     /// Whether every acknowledged block is on the disk for good.
     is_synced: bool,
 }
@@ -32,12 +37,12 @@ pub struct Told {
 impl Told {
     pub fn new(chain: Chain, is_synced: bool) -> Self {
         let candidates = vec![chain.forks()];
-        Self { chain, index: 0, candidates, under_way: None, is_synced }
+        Self { chain, index: 0, candidates, under_way: None, ahead: 0, is_synced }
     }
 
     /// The state that was acknowledged last.
     pub fn forks(&self) -> &Forks {
-        &self.candidates[self.candidates.len() - 1 - usize::from(self.under_way.is_some())]
+        &self.candidates[self.candidates.len() - 1 - self.ahead]
     }
 
     /// The next step, which is under way from now on.
@@ -47,6 +52,16 @@ impl Told {
         }
         let mut forks = self.forks().clone();
         let step = Step::new(self.chain.seed, self.index, &forks);
+        self.ahead = 1;
+        if let Step::Rollback(hash) = &step
+            && forks.is_past(hash)
+        {
+            // What is not final goes first.
+            let mut between = forks.clone();
+            between.carry_out(&Step::Rollback(between.finalized()));
+            self.candidates.push(between);
+            self.ahead = 2;
+        }
         let about = forks.carry_out(&step);
         self.candidates.push(forks);
         self.under_way = Some((step.clone(), about));
@@ -59,6 +74,10 @@ impl Told {
         let after = self.candidates.last_mut().expect("there is always one");
         after.learn(about, header).with_context(|| format!("step {}: {step:?}", self.index))?;
         self.index += 1;
+        if self.ahead == 2 {
+            self.candidates.remove(self.candidates.len() - 2);
+        }
+        self.ahead = 0;
         if self.is_synced || step.is_decision() {
             self.candidates.drain(..self.candidates.len() - 1);
         }
@@ -102,10 +121,15 @@ impl Told {
         let Some(found) = self.candidates.iter().rposition(|forks| fits(forks, reader)) else {
             bail!("after step {} the state is none that a crash may leave: {:?}", self.index, reader.status());
         };
-        holds(&self.candidates[found], reader, rng)
+        let forgets = !takes_back(self.chain.seed);
+        holds(&self.candidates[found], reader, forgets, rng)
             .with_context(|| format!("after step {}, state {found} of {}", self.index, self.candidates.len()))?;
-        let acknowledged = self.candidates.len() - 1 - usize::from(self.under_way.is_some());
-        if found <= acknowledged {
+        let acknowledged = self.candidates.len() - 1 - self.ahead;
+        if found > acknowledged && found + 1 < self.candidates.len() {
+            self.candidates.drain(..found);
+            self.ahead = 1;
+        } else if found <= acknowledged {
+            self.ahead = 0;
             self.index -= (acknowledged - found) as u64;
             self.candidates.drain(found + 1..);
             self.candidates.drain(..found);
@@ -142,7 +166,7 @@ fn fits(forks: &Forks, reader: &Reader) -> bool {
 }
 
 /// Whether everything reads as the model has it.
-pub fn holds(forks: &Forks, reader: &Reader, rng: &mut StdRng) -> anyhow::Result<()> {
+pub fn holds(forks: &Forks, reader: &Reader, forgets: bool, rng: &mut StdRng) -> anyhow::Result<()> {
     for (hash, known) in &forks.blocks {
         let view = reader.at(At::Block(*hash))?;
         let header = view.header();
@@ -159,6 +183,7 @@ pub fn holds(forks: &Forks, reader: &Reader, rng: &mut StdRng) -> anyhow::Result
         is_sound(&view).with_context(|| format!("block {hash}"))?;
         proves(&view, &forks.blocks[&hash].pairs, rng).with_context(|| format!("block {hash}"))?;
     }
+    remembers(forks, reader, forgets, rng)?;
     for (number, hash) in (0..).zip(&forks.chain) {
         ensure!(reader.block_hash(number)? == Some(*hash), "final block {number} is not {hash}");
         let header = reader.header(hash)?.with_context(|| format!("no header of {hash}"))?;
@@ -169,6 +194,25 @@ pub fn holds(forks: &Forks, reader: &Reader, rng: &mut StdRng) -> anyhow::Result
         // A step under way may have brought it back.
         let is_gone = matches!(gone, Some(AtError::Unknown { .. })) || forks.blocks.contains_key(hash);
         ensure!(is_gone, "{hash} was dropped, and it is there: {gone:?}");
+    }
+    Ok(())
+}
+
+/// Whether some states of the past are as they were; those that may be forgotten may be gone.
+fn remembers(forks: &Forks, reader: &Reader, forgets: bool, rng: &mut StdRng) -> anyhow::Result<()> {
+    for known in forks.past.sample(rng, STATES_ASKED) {
+        let (number, hash) = (known.block.number, known.block.hash);
+        match reader.at(At::Block(hash)) {
+            Ok(view) => {
+                reads(&view, &known.pairs).with_context(|| format!("block {number} {hash} of the past"))?;
+                proves(&view, &known.pairs, rng).with_context(|| format!("block {number} {hash} of the past"))?;
+                ensure!(known.root.is_none_or(|root| root == view.header().state_root), "the root of {hash}");
+            }
+            Err(AtError::Pruned { oldest }) if forgets => {
+                ensure!(number < oldest, "block {number} is said to be older than {oldest}");
+            }
+            Err(error) => return Err(error).with_context(|| format!("block {number} {hash} of the past")),
+        }
     }
     Ok(())
 }
