@@ -18,7 +18,7 @@ use rustorium_state::{At, Config, Finality, View};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{Took, Watch, median, peak_bytes, timed};
-use crate::store::{Store, committer};
+use crate::store::{Store, committer, without_history};
 use crate::table::{Table, digits, megabytes, thousands, time};
 use crate::workload::{Scale, Update, Workload};
 use crate::{Choices, own};
@@ -121,7 +121,7 @@ pub(crate) fn measure(choices: &Choices, scale: &Scale) -> anyhow::Result<()> {
 /// The first process.
 pub(crate) fn made(path: &Path, keys: usize, seed: u64) -> anyhow::Result<()> {
     let backend = Arc::new(Recording::new(Rocks::open(path, &RocksConfig::default())?));
-    let config = Config { finality: Finality::Engine, ..Config::new(committer()) };
+    let config = Config { finality: Finality::Engine, ..without_history(committer()) };
     let store = Store::open_on(backend.clone(), config)?;
     let mut made = Made::default();
     let workload = workload(seed, keys, UPDATES);
@@ -191,7 +191,7 @@ fn deep(store: &Store, seed: u64, keys: usize, made: &mut Made) -> anyhow::Resul
 
 /// The second process.
 pub(crate) fn found(path: &Path, keys: usize, seed: u64) -> anyhow::Result<()> {
-    let config = Config { finality: Finality::Engine, ..Config::new(committer()) };
+    let config = Config { finality: Finality::Engine, ..without_history(committer()) };
     let (took, store) = timed(|| Store::open_on(Arc::new(Rocks::open(path, &RocksConfig::default())?), config));
     let store = store?;
     let status = store.reader.status();

@@ -7,6 +7,7 @@ mod commit;
 mod engine;
 mod front;
 mod genesis;
+mod history;
 mod machine;
 mod memory;
 mod peers;
@@ -88,6 +89,8 @@ enum Part {
     Engine,
     /// The front: writes of many tasks at once, with proofs, and in batches
     Front,
+    /// What it costs to keep the past, and to read it
+    History,
     /// Our store beside others: durable commits, reads, proofs
     Peers,
     /// A genesis into a fresh store
@@ -163,6 +166,7 @@ fn run(choices: &Choices, part: Option<Part>) -> anyhow::Result<()> {
         Some(Part::Witnesses) => witnesses::measure(choices, &choices.scale()),
         Some(Part::Updates) => updates::measure(),
         Some(Part::Genesis) => genesis::measure(choices, &choices.scale()),
+        Some(Part::History) => history::measure(choices, &choices.scale()),
         Some(Part::Engine) => engine::measure(choices, &choices.scale()),
         Some(Part::Front) => front::measure(choices, &choices.scale()),
         Some(Part::EngineMade { place, keys }) => engine::made(&place, keys, choices.seed),
@@ -177,7 +181,7 @@ fn all(choices: &Choices) -> anyhow::Result<()> {
     let started = Instant::now();
     head(choices)?;
     let mut failed = Vec::new();
-    for part in ["commit", "whole", "witnesses", "updates", "genesis", "engine", "front", "peers"] {
+    for part in ["commit", "whole", "witnesses", "updates", "genesis", "engine", "history", "front", "peers"] {
         let status = Command::new(std::env::current_exe()?).args(choices.arguments()).arg(part).status()?;
         failed.extend((!status.success()).then_some(part));
     }

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustorium_state::backend::{Backend, Rocks, RocksConfig};
-use rustorium_state::{Block, BlockHash, Change, Config, Genesis, Handle, Reader};
+use rustorium_state::{Block, BlockHash, Change, Config, Genesis, Handle, History, Reader};
 use rustorium_verkle::{Committer, WindowBits};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::filter::Targets;
@@ -33,7 +33,7 @@ impl Store {
 
     pub(crate) fn open_chain(path: &Path, committer: Arc<Committer>, genesis: &Genesis<'_>) -> anyhow::Result<Self> {
         let backend = Arc::new(Rocks::open(path, &RocksConfig::default())?);
-        Self::open_as(backend, Config::new(committer), genesis)
+        Self::open_as(backend, without_history(committer), genesis)
     }
 
     /// Opens the store of an empty genesis on this backend.
@@ -75,6 +75,11 @@ impl Store {
         self.handle.close();
         self.writer.join().expect("the writer does not panic");
     }
+}
+
+/// What is usual, but that nothing of the past is kept.
+pub(crate) fn without_history(committer: Arc<Committer>) -> Config {
+    Config { history: History::None, ..Config::new(committer) }
 }
 
 /// A committer as the node has it, its tables built.
