@@ -17,9 +17,7 @@ use rustorium_verkle::{Leaf, StateRoot, ValueHash};
 
 use crate::backend::{Backend, Batch, Bounds, Column, Durability, Op, commit_patiently};
 use crate::block::{BlockHash, Header};
-use crate::check::{
-    Cursor, Depth, Means, Mends, PAGE_BYTES, PAGE_ROWS, Report, Rows, Stage, not_live, root_of_leaves,
-};
+use crate::check::{Cursor, Depth, Means, Mends, PAGE_BYTES, PAGE_ROWS, Report, Rows, Stage, not_live, root_of_leaves};
 use crate::error::ReadError;
 use crate::examination::{Examination, Known, Seen, Standing};
 use crate::finalize::{put_leaf, put_nodes};

@@ -31,7 +31,7 @@ const ORDERS: usize = 1000;
 const DEPARTURES: usize = 4;
 /// Readers, and how often each looks.
 const READERS: usize = 2;
-const LOOKS: usize = 12;
+const LOOKS: usize = 24;
 /// A coroutine's stack: some functions of the curve lay their tables out there.
 const STACK_BYTES: usize = 1 << 20;
 

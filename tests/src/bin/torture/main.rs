@@ -32,6 +32,8 @@ use clap::{Parser, Subcommand};
 
 use crate::counts::Counts;
 
+/// Kinds of rounds, which take turns.
+const KINDS: u64 = 6;
 /// How often it is said how far things are.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
@@ -90,7 +92,9 @@ fn torture(Arguments { seconds, seed, round, folder, .. }: &Arguments) -> anyhow
             println!("after {} s, {} rounds\n{counts}", started.elapsed().as_secs(), number + 1);
             said = Instant::now();
         }
-        if round.is_some() || started.elapsed() > Duration::from_secs(*seconds) {
+        // Each kind once at least.
+        let is_enough = number + 1 >= KINDS && started.elapsed() > Duration::from_secs(*seconds);
+        if round.is_some() || is_enough {
             break;
         }
     }
@@ -102,7 +106,7 @@ fn torture(Arguments { seconds, seed, round, folder, .. }: &Arguments) -> anyhow
 fn one(seed: u64, number: u64, folder: &Path, counts: &mut Counts) -> anyhow::Result<()> {
     let mut place = tempfile::Builder::new().prefix("rustorium-torture-").tempdir_in(folder)?;
     let round = Round { seed, number };
-    let done = catch_unwind(AssertUnwindSafe(|| match number % 6 {
+    let done = catch_unwind(AssertUnwindSafe(|| match number % KINDS {
         0 => power::round(round, counts),
         5 => front::round(round, place.path(), counts),
         1 | 3 => killing::round(round, place.path(), counts),
