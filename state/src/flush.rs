@@ -149,7 +149,7 @@ pub(crate) type Work<'a> = Box<dyn FnOnce() + Send + 'a>;
 
 /// What the thread does.
 enum Job {
-    Flush(Flush),
+    Flush(Box<Flush>),
     /// Goes back from the block of this view, which is in the columns, to that with this number.
     Back {
         from: Arc<View>,
@@ -202,7 +202,7 @@ impl Flusher {
     /// Begins a flush.
     pub(crate) fn begin(&mut self, flush: Flush) {
         assert!(!self.is_busy, "one flush at a time");
-        self.is_busy = self.jobs.try_send(Job::Flush(flush)).is_ok();
+        self.is_busy = self.jobs.try_send(Job::Flush(Box::new(flush))).is_ok();
     }
 
     /// Goes back from the block of this view, which is in the columns and has none above it; waits for the end.

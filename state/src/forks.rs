@@ -233,9 +233,10 @@ impl Forks {
     /// Puts all blocks over a new base, whose columns have block `number`, which is final.
     pub(crate) fn rebase(&mut self, base: Arc<dyn Snapshot>, kept: Option<Kept>, number: u64) {
         (self.snapshot, self.kept) = (base, kept);
-        while let Some(first) = self.settled.pop_front_if(|first| first.number() <= number) {
+        while let Some(first) = self.settled.front().filter(|first| first.number() <= number).cloned() {
             self.settled_bytes -= first.size.rows;
             self.base = first;
+            self.settled.pop_front();
         }
         self.base = Arc::new(self.rebased(&self.base, number));
         self.settled = self.settled.iter().map(|branch| Arc::new(self.rebased(branch, number))).collect();

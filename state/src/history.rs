@@ -45,13 +45,16 @@ pub struct HistoryQuery {
     pub bytes_max: u64,
 }
 
+/// A key, its value before and its value after.
+pub type KeyDiff = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// What a block changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Diff {
     /// The block.
     pub header: Header,
     /// Each key with its value before and after, in the order of the keys. Values that the block wrote anew stand, too.
-    pub changes: Vec<(Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>)>,
+    pub changes: Vec<KeyDiff>,
 }
 
 impl Reader {

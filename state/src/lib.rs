@@ -70,7 +70,7 @@ pub use config::{Config, Finality, History};
 pub use error::{ApplyError, AtError, OpenError, ReadError};
 pub use examination::{Examination, Summary};
 pub use handle::Handle;
-pub use history::{Diff, HistoryQuery, KeyChange, KeyHistory};
+pub use history::{Diff, HistoryQuery, KeyChange, KeyDiff, KeyHistory};
 pub use reader::{Pin, Reader, Status};
 pub use repair::{Deed, Repair};
 pub use storage::{Front, FrontConfig, ProofError, ReadResult, Storage, WriteResult};

@@ -16,6 +16,7 @@ use super::{
     node_id, split_at,
 };
 use crate::backend::{BackendError, Bounds, Column, Page, Rows, Snapshot, assert_ascending};
+use crate::check::Row;
 use crate::error::ReadError;
 use crate::schema::{Generation, LeafRow, decode_leaf, decode_node, node_path};
 
@@ -276,7 +277,7 @@ impl Past {
         }
     }
 
-    fn then_leaves(&self, found: Vec<(Vec<u8>, Found)>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+    fn then_leaves(&self, found: Vec<(Vec<u8>, Found)>) -> Result<Vec<Row>, ReadError> {
         let changes = found.iter().filter_map(|(_, found)| match found {
             Found::Then(change) => Some(change),
             Found::Now(_) => None,
@@ -290,7 +291,7 @@ impl Past {
     }
 
     /// Of keys that are there now or were deleted since, those that were there.
-    fn then_keys(&self, found: Vec<(Vec<u8>, Found)>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError> {
+    fn then_keys(&self, found: Vec<(Vec<u8>, Found)>) -> Result<Vec<Row>, ReadError> {
         let mut ids: Vec<(Vec<u8>, usize)> =
             found.iter().enumerate().map(|(index, (key, _))| (leaf_id(&KeyPath::of(&key[1..])), index)).collect();
         ids.sort_unstable();
@@ -396,11 +397,11 @@ struct Now<'a> {
     snapshot: &'a dyn Snapshot,
     column: Column,
     rest: Option<Bounds>,
-    page: std::vec::IntoIter<(Vec<u8>, Vec<u8>)>,
+    page: std::vec::IntoIter<Row>,
 }
 
 impl Now<'_> {
-    fn next(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, ReadError> {
+    fn next(&mut self) -> Result<Option<Row>, ReadError> {
         while self.page.len() == 0
             && let Some(bounds) = self.rest.take()
         {
@@ -421,7 +422,7 @@ struct Merge<'a> {
     generation: Generation,
     now: Now<'a>,
     /// The first row of now that is not taken yet.
-    first: Option<(Vec<u8>, Vec<u8>)>,
+    first: Option<Row>,
 }
 
 impl Merge<'_> {

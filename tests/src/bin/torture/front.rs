@@ -181,8 +181,8 @@ impl Told {
 }
 
 /// Blocks are final at once, and flushed often.
-pub fn engine_config(flush_blocks: u64) -> Config {
-    Config { finality: Finality::Instant, ..configured(flush_blocks, Durability::Synced) }
+pub fn engine_config(chain: &Chain, flush_blocks: u64) -> Config {
+    Config { finality: Finality::Instant, ..configured(chain, flush_blocks, Durability::Synced) }
 }
 
 /// Small blocks, and hardly any room for what is in none.
@@ -213,7 +213,7 @@ fn power(round: Round, counts: &mut Counts) -> anyhow::Result<()> {
         if rng.random_bool(0.8) {
             machine.fail_at(rng.random_range(1..=COMMITS_MAX));
         }
-        match Engine::open(machine.clone(), &chain, &engine_config(rng.random_range(1..5))) {
+        match Engine::open(machine.clone(), &chain, &engine_config(&chain, rng.random_range(1..5))) {
             Ok(engine) => {
                 told.judge(&engine).with_context(|| format!("life {life}"))?;
                 let done = Mutex::new(told.done);
@@ -229,7 +229,7 @@ fn power(round: Round, counts: &mut Counts) -> anyhow::Result<()> {
         }
         machine = machine.crash(rng.next_u64()).0.into();
     }
-    told.judge(&Engine::open(machine, &chain, &engine_config(1))?)
+    told.judge(&Engine::open(machine, &chain, &engine_config(&chain, 1))?)
 }
 
 /// A process is killed that drives a front: by the clock, and around each kind of commit.
@@ -239,7 +239,7 @@ fn kill(round: Round, place: &Path, counts: &mut Counts) -> anyhow::Result<()> {
     let mut told = Told { seed: chain.seed, done: [0; CALLERS] };
     let store = place.join("store");
     // A store that is there: its making is killed in other rounds.
-    drop(Engine::open(Arc::new(Rocks::open(&store, &rocks_config())?), &chain, &engine_config(1))?);
+    drop(Engine::open(Arc::new(Rocks::open(&store, &rocks_config())?), &chain, &engine_config(&chain, 1))?);
     for life in 0..rng.random_range(2..8) {
         let fail_point = rng.random_bool(0.7).then(|| fail_point(&mut rng));
         let from = told.done.map(|done| done.to_string()).join(",");
@@ -267,10 +267,10 @@ fn kill(round: Round, place: &Path, counts: &mut Counts) -> anyhow::Result<()> {
         let report = chain.examine(rocks.clone())?.check(Depth::Quick, [3; 32], &mut |_| ())?;
         ensure!(report.is_sound(), "after life {life}: {report}");
         counts.add("changes found in no block by a check, and in one afterwards", report.pending);
-        told.judge(&Engine::open(rocks, &chain, &engine_config(1))?).with_context(|| format!("life {life}"))?;
+        told.judge(&Engine::open(rocks, &chain, &engine_config(&chain, 1))?).with_context(|| format!("life {life}"))?;
     }
     let rocks = Arc::new(Rocks::open(&store, &rocks_config())?);
-    told.judge(&Engine::open(rocks, &chain, &engine_config(1))?)
+    told.judge(&Engine::open(rocks, &chain, &engine_config(&chain, 1))?)
 }
 
 fn fail_point(rng: &mut StdRng) -> FailPoint {
@@ -282,7 +282,7 @@ fn fail_point(rng: &mut StdRng) -> FailPoint {
 
 /// The process that is killed: drives a front for good, and says each write that was acknowledged.
 pub fn live(chain: &Chain, backend: impl Backend, from: &Done, flush_blocks: u64) -> anyhow::Result<()> {
-    let engine = Engine::open(Arc::new(backend), chain, &engine_config(flush_blocks))?;
+    let engine = Engine::open(Arc::new(backend), chain, &engine_config(chain, flush_blocks))?;
     println!("open");
     let say = |caller: usize, index: u64| {
         // A line at a time.
