@@ -34,8 +34,9 @@ pub(super) struct Serving {
     gathering: Gathering,
     /// The block that is being made.
     sealing: Option<Sealed>,
-    /// When a block may be tried again that could not be made.
+    /// When a block may be tried again that could not be made, and why it could not.
     retry_at: Option<Instant>,
+    failure: Option<ApplyError>,
     sealer: Sealer,
     prover: Prover,
     /// The next row of the log.
@@ -85,6 +86,7 @@ impl Serving {
             gathering,
             sealing: None,
             retry_at: None,
+            failure: None,
             sealer,
             prover,
             sequence: 0,
@@ -132,12 +134,21 @@ impl Serving {
         }
     }
 
-    /// Answers whoever waits for the block that is being made that it cannot be made.
+    /// Answers whoever waits for the block that cannot be made, or for the one after it.
     fn disappoint(&mut self, error: &ApplyError) {
-        let Some(sealed) = &mut self.sealing else { return };
-        sealed.gathering.wishes.drain(..).for_each(|wish| wish.disappoint(error));
-        for answer in sealed.gathering.waiting.drain(..) {
-            let _ = answer.try_send(Err(error.clone()));
+        let sealed = self.sealing.as_mut().map(|sealed| &mut sealed.gathering);
+        for gathering in sealed.into_iter().chain([&mut self.gathering]) {
+            gathering.wishes.drain(..).for_each(|wish| wish.disappoint(error));
+            for answer in gathering.waiting.drain(..) {
+                let _ = answer.try_send(Err(error.clone()));
+            }
+        }
+    }
+
+    /// Refuses what would wait for room while no block can be made.
+    fn refuse_without_room(&self) {
+        if let Some(error) = &self.failure {
+            self.parts.intake.take(|_| true).into_iter().for_each(|request| request.refuse(error.clone()));
         }
     }
 }
@@ -229,6 +240,7 @@ impl Writer {
             // What was for a later block is for the next one now.
             self.gather(&mut serving);
         }
+        serving.refuse_without_room();
         if !serving.is_over() {
             self.serving = Some(serving);
         }
@@ -350,6 +362,7 @@ impl Writer {
         });
         match kept {
             Ok(header) => {
+                serving.failure = None;
                 // The head has them by now.
                 serving.parts.overlay.show(vec![serving.gathering.pending.clone()]);
                 let Sealed { gathering, .. } = serving.sealing.take().expect("a block was begun");
@@ -365,6 +378,7 @@ impl Writer {
     fn put_off(&self, serving: &mut Serving, error: &ApplyError) {
         tracing::error!(%error, "no block could be made of what was acknowledged; it is tried again");
         serving.disappoint(error);
+        serving.failure = Some(error.clone());
         let now = Instant::now();
         serving.retry_at = Some(now + RETRY);
         serving.sealer.wake_at(now + RETRY, now);

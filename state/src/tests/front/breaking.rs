@@ -105,6 +105,31 @@ fn whatever_is_refused_for_a_while_goes_on_afterwards() {
     }
 }
 
+#[test]
+fn nobody_waits_for_a_block_that_cannot_be_made() {
+    for last in 0..3 {
+        let memory = Arc::new(Memory::new());
+        drop(Running::open(memory.clone(), &example()).unwrap());
+        let fault = Fault { commit: 2, written: false, error: io_error() };
+        let running = Running::open(Arc::new(Faulty::new(memory.clone(), Some(fault))), &example()).unwrap();
+        let config = FrontConfig { block_changes: 1, pending_changes_max: 1, ..patient() };
+        let front = block_on(Front::open(&running.handle, config)).unwrap();
+        // Durable, and the block of it is what fails.
+        block_on(front.write("a", "1")).unwrap();
+        let ended = |answer: Result<(), ApplyError>| assert!(answer.is_err(), "{last}");
+        match last {
+            0 => ended(block_on(front.write("b", "1"))),
+            1 => ended(block_on(front.write_with_proof("b", "1")).map(drop)),
+            _ => ended(block_on(front.seal()).map(drop)),
+        }
+        ended(block_on(front.close()).map(drop));
+        assert_eq!(block_on(front.read(b"a")).unwrap().unwrap().value, b"1");
+        drop((front, running));
+        let running = Running::open(memory, &example()).unwrap();
+        assert_eq!(running.reader.head().value(b"a").unwrap(), Some(b"1".to_vec()));
+    }
+}
+
 /// A store with acknowledged changes that are in no block: what was left when the last block could not be made.
 fn left(rows: u32) -> Arc<Memory> {
     let memory = Arc::new(Memory::new());
