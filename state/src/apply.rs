@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use rustorium_verkle::{Committer, Delta, StateRoot};
 
 use crate::backend::Batch;
@@ -85,14 +86,15 @@ pub(crate) fn apply(parent: &View, block: Block, committer: &Committer) -> Resul
     let Block { number, hash, parent_hash, timestamp_ms, state_root: expected, changes } = block;
     let started = Instant::now();
     let changes = Changes::new(changes);
-    let (delta, read) = change(parent, &changes, committer)?;
+    let mut phases = Phases::default();
+    let delta = change(parent, &changes, committer, &mut phases)?;
     let got = delta.state_root();
     if let Some(expected) = expected.filter(|expected| *expected != got) {
         return Err(ApplyError::RootMismatch { expected, got });
     }
     let content = changes.content(number, &parent_hash, timestamp_ms);
     let header = Header { number, hash, parent_hash, state_root: got, timestamp_ms };
-    let phases = Phases { read, compute: started.elapsed() - read, ..Phases::default() };
+    phases.compute = started.elapsed() - phases.read;
     Ok(Applied { header, content, changes, delta, phases })
 }
 
@@ -112,15 +114,26 @@ pub(crate) fn seal(
     Made::new(applied, generation)
 }
 
-/// What these changes do to the tree of a view, and how long it took to read what they meet.
-pub(crate) fn change(view: &View, changes: &Changes, committer: &Committer) -> Result<(Delta, Duration), ReadError> {
-    let started = Instant::now();
+/// What these changes do to the tree of a view; notes what it took to read what they meet.
+pub(crate) fn change(
+    view: &View,
+    changes: &Changes,
+    committer: &Committer,
+    phases: &mut Phases,
+) -> Result<Delta, ReadError> {
+    let (started, cpu) = (Instant::now(), thread_cpu());
     let subtree = view.walk().update(changes.to_tree())?;
-    let read = started.elapsed();
+    (phases.read, phases.read_cpu) = (started.elapsed(), thread_cpu().saturating_sub(cpu));
     // Differences are right only on the rows that the root was made of; this much of it can be seen for one hash.
     if StateRoot::of(&subtree.root()) != view.header().state_root {
         let what = format!("the root node is not that of state root {}", view.header().state_root);
         return Err(ReadError::damaged(what));
     }
-    Ok((subtree.apply(committer), read))
+    Ok(subtree.apply(committer))
+}
+
+/// CPU time of this thread.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -22,6 +22,8 @@ pub(crate) struct Meters {
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Phases {
     pub(crate) read: Duration,
+    /// Of that, the processor's part: the rest was spent on waiting for the disk.
+    pub(crate) read_cpu: Duration,
     pub(crate) compute: Duration,
     pub(crate) journal: Duration,
     pub(crate) publish: Duration,
@@ -50,7 +52,7 @@ impl Meters {
     }
 
     pub(crate) fn note_block(&self, phases: &Phases) {
-        let Phases { read, compute, journal, publish } = *phases;
+        let Phases { read, compute, journal, publish, .. } = *phases;
         self.applied.increment(1);
         for (histogram, time) in self.phases.iter().zip([read, compute, journal, publish]) {
             histogram.record(time);

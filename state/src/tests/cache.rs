@@ -113,6 +113,30 @@ fn a_warm_block_and_a_warm_witness_read_nothing_of_the_tree_but_values() {
     }
 }
 
+/// What a block replaces makes room for what it brings, also when the block is not final and meets most of the tree.
+#[test]
+fn large_blocks_leave_in_memory_what_the_next_one_meets() {
+    let load: Vec<Change> = crowd(20_000).iter().map(|(key, value)| put(key, value)).collect();
+    let block = |name: u8| (0..20_000).step_by(10).map(|i| put(&key(i + u16::from(name) % 10), &[name])).collect();
+    let start = |cache_bytes| {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let backend = Arc::new(Counting { inner: Arc::new(Memory::new()), reads: reads.clone() });
+        let config = Config { cache_bytes, finality: Finality::Engine, ..Config::new(COMMITTER.clone()) };
+        let running = Running::open_as(backend, &Model::new(), config).unwrap();
+        running.apply(100, load.clone()).unwrap();
+        (running, reads)
+    };
+    let (roomy, _) = start(1 << 30);
+    let tree_bytes = roomy.reader.head().walk().cache.bytes();
+    let (running, reads) = start(2 * tree_bytes);
+    reads.store(0, Ordering::Relaxed);
+    for name in 1..=8 {
+        running.apply(name, block(name)).unwrap();
+    }
+    let reads = reads.load(Ordering::Relaxed);
+    assert!(reads < 200, "{reads} reads for blocks that meet 256 nodes each");
+}
+
 #[test]
 fn wrong_content_in_the_cache_is_no_witness() {
     let model = crowd(600);

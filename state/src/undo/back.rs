@@ -12,6 +12,7 @@ use crate::backend::{Backend, Batch, Bounds, Column, Durability, Snapshot, commi
 use crate::block::{Change, Changes, Header};
 use crate::error::ReadError;
 use crate::finalize::put_tree;
+use crate::meters::Phases;
 use crate::schema::{LeafRow, header_key, meta, number_key};
 use crate::view::{View, header_row};
 
@@ -29,7 +30,7 @@ pub(crate) fn step(view: &View, backend: &dyn Backend) -> Result<View, ReadError
     let parent = parent.ok_or_else(|| ReadError::damaged(format!("no header of block {parent_hash}")))?;
     let mut batch = Batch::new();
     let changes = Changes::new(changes(snapshot, number, &mut batch)?);
-    let (delta, _) = change(view, &changes, &view.shared().committer)?;
+    let delta = change(view, &changes, &view.shared().committer, &mut Phases::default())?;
     if delta.state_root() != StateRoot(parent.state_root) {
         let what = format!("block {number} taken back gives {}, not its parent's root", delta.state_root());
         return Err(ReadError::damaged(what));

@@ -114,8 +114,15 @@ impl Writer {
         }
         let cache = &self.store.shared().cache;
         let whole = delta.whole;
+        let replaced = delta.nodes.iter().filter_map(|node| Some(node.old?.commitment.fingerprint()));
+        let replaced: Arc<[u64]> = replaced.collect();
         // What is cached is right whether the block stays or not.
         let prepare = || {
+            // First there must be room: otherwise a large block pushes out what the next one meets.
+            match is_final {
+                true => cache.drop_nodes(&replaced),
+                false => cache.retire(replaced.clone()),
+            }
             whole.into_iter().for_each(|node| cache.insert(node));
             Run::new(number, rows)
         };
@@ -133,15 +140,13 @@ impl Writer {
         };
         let committed = started.elapsed();
         phases.journal += committed;
-        let replaced = delta.nodes.iter().filter_map(|node| Some(node.old?.commitment.fingerprint()));
-        let replaced: Arc<[u64]> = replaced.collect();
-        self.forks.insert(self.forks.child(parent, header.clone(), delta.root, run, size, replaced.clone()));
+        let replaced = if is_final { Arc::default() } else { replaced };
+        self.forks.insert(self.forks.child(parent, header.clone(), delta.root, run, size, replaced));
         if is_head {
             self.forks.set_head(hash);
         }
-        match is_final {
-            true => self.settle(&hash, 0),
-            false => cache.retire(replaced),
+        if is_final {
+            self.settle(&hash, 0);
         }
         self.reader.publish(&self.forks);
         phases.publish = started.elapsed() - committed;
@@ -154,6 +159,7 @@ impl Writer {
             nodes = delta.nodes.len(),
             bytes = size.rows,
             read_us = phases.read.as_micros() as u64,
+            read_cpu_us = phases.read_cpu.as_micros() as u64,
             compute_us = phases.compute.as_micros() as u64,
             journal_us = phases.journal.as_micros() as u64,
             publish_us = phases.publish.as_micros() as u64,

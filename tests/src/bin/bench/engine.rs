@@ -5,7 +5,9 @@
 //! them and measures these; it ends without closing anything, as a crash would have it, with a journal that is as long as
 //! it gets. The second opens what is left, reads, applies a few blocks, and tells the most memory that it had. *Rows
 //! alone* is RocksDB, with the same settings and the same keys loaded, taking exactly the batches that our engine
-//! committed for the blocks measured, synced where ours were, with nothing computed.
+//! committed for blocks like those measured, synced where ours were, with nothing computed.
+
+mod cost;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -14,11 +16,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rustorium_state::backend::{Backend, BackendError, Batch, Column, Compacted, Durability, Rocks, RocksConfig};
 use rustorium_state::backend::{Snapshot, Stats};
-use rustorium_state::{At, Config, Finality, View};
+use rustorium_state::{At, BlockHash, Config, Finality, View};
 use serde::{Deserialize, Serialize};
 
-use crate::machine::{Took, Watch, median, peak_bytes, timed};
-use crate::store::{Store, committer, without_history};
+use self::cost::{Batches, Cost, Measured};
+use crate::machine::{Took, median, peak_bytes, timed};
+use crate::store::{Account, Store, committer, without_history};
 use crate::table::{Table, digits, megabytes, thousands, time};
 use crate::workload::{Scale, Update, Workload};
 use crate::{Choices, own};
@@ -26,6 +29,9 @@ use crate::{Choices, own};
 /// Updates of a block that is measured, and how many of them.
 const UPDATES: usize = 100_000;
 const BLOCKS: usize = 5;
+/// And of smaller ones, before, whose cost is told beside.
+const FEW_UPDATES: usize = 10_000;
+const FEW_BLOCKS: usize = 10;
 /// Unfinalised blocks that are read through, and their updates.
 const DEEP: usize = 64;
 const DEEP_UPDATES: usize = 1000;
@@ -44,6 +50,7 @@ pub(crate) struct Made {
     read_final_us: f64,
     read_deep_us: f64,
     columns: Vec<(String, u64)>,
+    costs: Vec<Cost>,
 }
 
 /// What the second process found.
@@ -114,6 +121,7 @@ pub(crate) fn measure(choices: &Choices, scale: &Scale) -> anyhow::Result<()> {
         "Blocks of {updates} updates, half new: {blocks} applied (root, journal synced, not final), then finalised and \
          put into their columns; reads of random keys, medians, through {DEEP} blocks of {DEEP_UPDATES} updates"
     ));
+    cost::print(&made.costs, keys);
     after.print("A store after a crash: opened, read, and gone on with, as the node has it; columns after compaction");
     Ok(())
 }
@@ -121,51 +129,68 @@ pub(crate) fn measure(choices: &Choices, scale: &Scale) -> anyhow::Result<()> {
 /// The first process.
 pub(crate) fn made(path: &Path, keys: usize, seed: u64) -> anyhow::Result<()> {
     let backend = Arc::new(Recording::new(Rocks::open(path, &RocksConfig::default())?));
-    let config = Config { finality: Finality::Engine, ..without_history(committer()) };
+    let committer = committer();
+    let config = Config { finality: Finality::Engine, ..without_history(committer.clone()) };
     let store = Store::open_on(backend.clone(), config)?;
     let mut made = Made::default();
     let workload = workload(seed, keys, UPDATES);
-    let watch = Watch::start();
-    for block in workload.load() {
-        finalise(&store, apply(&store, block)?)?;
-    }
-    store.flush()?;
-    made.loaded_us = watch.stop().wall.as_secs_f64() * 1e6 / keys as f64;
+    let (loading, loaded) = timed(|| -> anyhow::Result<()> {
+        workload.load().try_for_each(|block| store.finalize(apply(&store, block)?.0))?;
+        store.flush()
+    });
+    loaded?;
+    made.loaded_us = loading.wall.as_secs_f64() * 1e6 / keys as f64;
     backend.inner.compact(Column::Leaf, &mut |_| std::ops::ControlFlow::Continue(()))?;
     backend.inner.compact(Column::Node, &mut |_| std::ops::ControlFlow::Continue(()))?;
     let stats = backend.stats();
     made.columns = Column::ALL.map(|column| (column.name().to_owned(), stats.column(column).disk_bytes)).to_vec();
 
-    // Two that do not count: the nodes they meet are not in memory.
-    let mut blocks = workload.blocks();
-    for block in blocks.by_ref().take(2) {
-        finalise(&store, apply(&store, block)?)?;
+    let mut grown = keys;
+    for (updates, count) in [(FEW_UPDATES, FEW_BLOCKS), (UPDATES, BLOCKS)] {
+        let workload = self::workload(seed, grown, updates);
+        grown += (2 + 2 * count) * updates / 2;
+        let mut blocks = workload.blocks();
+        // Two that do not count: the nodes they meet are not in memory.
+        settle(&store, &blocks.by_ref().take(2).collect::<Vec<_>>())?;
+        let first: Vec<_> = blocks.by_ref().take(count).collect();
+        let (applied, settled, told) = settle(&store, &first)?;
+        // What blocks like these commit: taking it down costs, so these are not measured.
+        backend.start();
+        settle(&store, &blocks.take(count).collect::<Vec<_>>())?;
+        let batches = backend.stop();
+        let measured = Measured { blocks: &first, applied, settled, told: &told, batches: &batches };
+        made.costs.push(Cost::of(&measured, &committer, path.parent().context("a folder")?)?);
+        if updates == UPDATES {
+            let rate = |wall: Duration| (updates * count) as f64 / wall.as_secs_f64();
+            (made.applied, made.durable) = (rate(applied.wall), rate(applied.wall + settled.wall));
+            // The same rows once more, over what is there.
+            let commit = |(batch, durability)| backend.inner.commit(batch, durability);
+            let (took, done) = timed(|| batches.into_iter().try_for_each(commit));
+            done?;
+            made.rows_alone = rate(took.wall);
+        }
     }
-    store.flush()?;
-    backend.start();
-    let (mut applying, mut last) = (Took::default(), None);
-    let whole = Watch::start();
-    for block in blocks.take(BLOCKS) {
-        let (took, hash) = timed(|| apply(&store, block));
-        applying += took;
-        last = Some(hash?);
-    }
-    finalise(&store, last.context("a block")?)?;
-    store.flush()?;
-    let whole = whole.stop();
-    let rate = |took: Took| (UPDATES * BLOCKS) as f64 / took.wall.as_secs_f64();
-    (made.applied, made.durable) = (rate(applying), rate(whole));
-    // The same rows once more, over what is there: as many as before, and of the same size.
-    let batches = backend.stop();
-    let (took, done) =
-        timed(|| batches.into_iter().try_for_each(|(batch, durability)| backend.inner.commit(batch, durability)));
-    done?;
-    made.rows_alone = rate(took);
 
     deep(&store, seed, keys, &mut made)?;
     println!("{}", serde_json::to_string(&made)?);
     // No thread ends well, no file is closed: what a crash leaves.
     std::process::exit(0);
+}
+
+/// Applies blocks, then makes them final and puts them into their columns; what both took, and what the writer told.
+fn settle(store: &Store, blocks: &[Vec<Update>]) -> anyhow::Result<(Took, Took, Vec<Account>)> {
+    let (mut applying, mut told, mut last) = (Took::default(), Vec::new(), None);
+    for block in blocks {
+        let block = block.clone();
+        let (took, done) = timed(|| apply(store, block));
+        let (hash, account) = done?;
+        applying += took;
+        told.push(account);
+        last = Some(hash);
+    }
+    let (settling, done) = timed(|| store.finalize(last.context("a block")?).and_then(|()| store.flush()));
+    done?;
+    Ok((applying, settling, told))
 }
 
 /// Lays blocks over the final one and reads through them.
@@ -220,8 +245,8 @@ pub(crate) fn found(path: &Path, keys: usize, seed: u64) -> anyhow::Result<()> {
     }
     found.read_cached_us = percentile()?;
     for (number, block) in workload.blocks().take(20).enumerate() {
-        let (took, hash) = timed(|| apply(&store, block));
-        finalise(&store, hash?)?;
+        let (took, done) = timed(|| apply(&store, block));
+        store.finalize(done?.0)?;
         if number == 0 {
             found.first_block_ms = took.wall.as_secs_f64() * 1e3;
         }
@@ -238,19 +263,15 @@ fn workload(seed: u64, keys: usize, updates: usize) -> Workload {
     Workload::new(seed, scale)
 }
 
-fn apply(store: &Store, block: Vec<Update>) -> anyhow::Result<rustorium_state::BlockHash> {
-    store.apply(block.into_iter().map(|(key, value)| (key.to_vec(), Some(value))).collect())?;
-    Ok(store.reader.head().header().hash)
-}
-
-fn finalise(store: &Store, hash: rustorium_state::BlockHash) -> anyhow::Result<()> {
-    store.finalize(hash)
+fn apply(store: &Store, block: Vec<Update>) -> anyhow::Result<(BlockHash, Account)> {
+    let account = store.apply(block.into_iter().map(|(key, value)| (key.to_vec(), Some(value))).collect())?;
+    Ok((store.reader.head().header().hash, account))
 }
 
 /// RocksDB, and what was committed to it.
 struct Recording {
     inner: Rocks,
-    batches: Mutex<Option<Vec<(Batch, Durability)>>>,
+    batches: Mutex<Option<Batches>>,
 }
 
 impl Recording {
@@ -262,7 +283,7 @@ impl Recording {
         *self.batches.lock().expect("nobody panics with it") = Some(Vec::new());
     }
 
-    fn stop(&self) -> Vec<(Batch, Durability)> {
+    fn stop(&self) -> Batches {
         self.batches.lock().expect("nobody panics with it").take().unwrap_or_default()
     }
 }

@@ -17,6 +17,15 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// Parts of a block's time, by name.
 pub(crate) type Phases = Vec<(String, Duration)>;
 
+/// What the writer tells of a block.
+#[derive(Clone, Default)]
+pub(crate) struct Account {
+    pub(crate) phases: Phases,
+    /// Leaves and nodes that it changes.
+    pub(crate) leaves: u64,
+    pub(crate) nodes: u64,
+}
+
 /// An open store whose writer runs.
 pub(crate) struct Store {
     pub(crate) reader: Reader,
@@ -49,7 +58,7 @@ impl Store {
     }
 
     /// Applies the changes as the next block; it is durable when this returns. Gives what the writer tells of it.
-    pub(crate) fn apply(&self, changes: Vec<Change>) -> anyhow::Result<Phases> {
+    pub(crate) fn apply(&self, changes: Vec<Change>) -> anyhow::Result<Account> {
         let head = self.reader.head().header().clone();
         let number = head.number + 1;
         let hash = BlockHash(*blake3::hash(&number.to_le_bytes()).as_bytes());
@@ -89,9 +98,9 @@ pub(crate) fn committer() -> Arc<Committer> {
     Arc::new(committer)
 }
 
-/// Hears what the writer logs of a block's parts: every field that ends in `_us`. No door of the library tells it.
+/// Hears what the writer logs of a block: every field that ends in `_us`, and the counts. No door of the library tells it.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Phases>>);
+struct Told(Arc<Mutex<Account>>);
 
 impl Told {
     /// What is logged from now on, by all writers of this process.
@@ -106,28 +115,30 @@ impl Told {
         TOLD.get_or_init(listen).clone()
     }
 
-    fn take(&self) -> Phases {
+    fn take(&self) -> Account {
         std::mem::take(&mut *self.0.lock().expect("nobody panics with it"))
     }
 }
 
 impl<S: tracing::Subscriber> Layer<S> for Told {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        let mut parts = Parts::default();
-        event.record(&mut parts);
-        if !parts.0.is_empty() {
-            *self.0.lock().expect("nobody panics with it") = parts.0;
+        let mut account = Account::default();
+        event.record(&mut account);
+        if !account.phases.is_empty() {
+            *self.0.lock().expect("nobody panics with it") = account;
         }
     }
 }
 
-#[derive(Default)]
-struct Parts(Phases);
-
-impl Visit for Parts {
+impl Visit for Account {
     fn record_u64(&mut self, field: &Field, value: u64) {
-        if let Some(name) = field.name().strip_suffix("_us") {
-            self.0.push((name.to_owned(), Duration::from_micros(value)));
+        match field.name() {
+            "leaves" => self.leaves = value,
+            "nodes" => self.nodes = value,
+            name => {
+                let phase = name.strip_suffix("_us");
+                self.phases.extend(phase.map(|name| (name.to_owned(), Duration::from_micros(value))));
+            }
         }
     }
 

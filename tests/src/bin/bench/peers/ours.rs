@@ -22,7 +22,7 @@ pub(super) fn open(folder: &Path) -> anyhow::Result<Box<dyn Peer>> {
 impl Peer for Ours {
     fn commit(&mut self, block: Vec<Update>) -> anyhow::Result<()> {
         let changes: Vec<Change> = block.into_iter().map(|(key, value)| (key.to_vec(), Some(value))).collect();
-        self.phases = self.store.apply(changes)?;
+        self.phases = self.store.apply(changes)?.phases;
         Ok(())
     }
 
