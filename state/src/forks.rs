@@ -59,6 +59,9 @@ pub(crate) struct Forks {
     settled_bytes: u64,
     /// The number of the newest block that was ever on its way to the columns.
     barrier: u64,
+    /// An earlier life may have put blocks up to this one into the columns, row by row and not to the end: states between
+    /// the base and this block have newer rows beneath their layers.
+    mixed_to: u64,
 }
 
 impl Forks {
@@ -88,6 +91,7 @@ impl Forks {
             settled: VecDeque::new(),
             settled_bytes: 0,
             barrier: base_number,
+            mixed_to: base_number,
         }
     }
 
@@ -130,6 +134,17 @@ impl Forks {
     /// The blocks before it whose states can be read.
     pub(crate) fn kept(&self) -> Option<Kept> {
         self.kept
+    }
+
+    /// The first block above it whose layers hide whatever the columns may have of later ones.
+    pub(crate) fn mixed_to(&self) -> u64 {
+        self.mixed_to
+    }
+
+    /// After an opening: where a flush that was broken off may have got to, in the blocks that are final now. It kept what it
+    /// overwrote before it began; without history it may have got to the last.
+    pub(crate) fn mistrust_columns(&mut self) {
+        self.mixed_to = self.kept.map_or(self.finalized.number(), |kept| kept.newest);
     }
 
     /// Final blocks above it, oldest first.

@@ -40,6 +40,8 @@ pub(crate) struct Published {
     settled: Box<[Arc<Branch>]>,
     /// The blocks of the past whose states can be read, those of `settled` apart.
     kept: Option<Kept>,
+    /// Blocks of `settled` before this one are of the past, too ([`Forks::mixed_to`]).
+    mixed_to: u64,
     status: Status,
 }
 
@@ -69,18 +71,20 @@ impl Published {
         let (head, finalized) = (forks.head().view.clone(), forks.finalized().view.clone());
         let (settled_blocks, settled_bytes) = forks.settled();
         let settled: Box<[Arc<Branch>]> = std::iter::once(forks.base()).chain(forks.waiting()).cloned().collect();
-        let kept = forks.kept();
+        let (kept, mixed_to) = (forks.kept(), forks.mixed_to());
+        // Without history; a base with blocks above it may have rows of theirs.
+        let oldest_settled = settled.iter().find(|branch| settled.len() == 1 || is_layered(branch, mixed_to));
         let status = Status {
             head: head.header().clone(),
             finalized: finalized.header().clone(),
-            oldest_number: kept.map_or(settled[settled.len().min(2) - 1].number(), |kept| kept.oldest),
+            oldest_number: kept.map_or(oldest_settled.unwrap_or(forks.finalized()).number(), |kept| kept.oldest),
             base_number: forks.base().number(),
             unfinalised_blocks: forks.blocks().size() as u64,
             unfinalised_bytes: forks.change_bytes(),
             settled_blocks: settled_blocks as u64,
             settled_bytes,
         };
-        Self { head, finalized, blocks: forks.blocks().clone(), settled, kept, status }
+        Self { head, finalized, blocks: forks.blocks().clone(), settled, kept, mixed_to, status }
     }
 
     /// The state after a block.
@@ -92,11 +96,10 @@ impl Published {
         }
     }
 
-    /// A block that is final and the newest, or above it.
+    /// A block whose state is in its layers and those below, whatever the columns have.
     pub(crate) fn branch(&self, hash: &BlockHash) -> Option<&Arc<Branch>> {
-        self.blocks
-            .get(hash)
-            .or_else(|| self.settled.iter().find(|branch| branch.hash() == *hash && branch.rows().is_some()))
+        let settled = || self.settled.iter().find(|branch| branch.hash() == *hash);
+        self.blocks.get(hash).or_else(|| settled().filter(|branch| is_layered(branch, self.mixed_to)))
     }
 
     pub(crate) fn head(&self) -> &Arc<View> {
@@ -124,19 +127,30 @@ impl Published {
     /// The state after a final block.
     fn past(&self, hash: &BlockHash) -> Result<Arc<View>, AtError> {
         let row = self.finalized.header_row(hash)?.ok_or(AtError::Unknown { at: hash.to_string() })?;
-        let (base, number) = (&self.settled[0], row.number);
+        let number = row.number;
         if self.finalized.block_hash(number)? != Some(*hash) {
             return Err(AtError::Unknown { at: hash.to_string() });
         }
         // With nothing above it, the columns have exactly this block.
-        if number == base.number() && self.settled.len() == 1 {
-            return Ok(base.view.clone());
+        if number == self.base().header().number && self.settled.len() == 1 {
+            return Ok(self.settled[0].view.clone());
         }
         match self.kept.filter(|kept| kept.oldest <= number) {
-            Some(kept) => Ok(Arc::new(base.view.past(row.header(*hash), kept)?)),
+            Some(kept) => Ok(Arc::new(self.newest(kept).past(row.header(*hash), kept)?)),
             None => Err(AtError::Pruned { oldest: self.status.oldest_number }),
         }
     }
+
+    /// The block that states of the past are told from: the last of which it is kept what it overwrote.
+    fn newest(&self, kept: Kept) -> &View {
+        let newest = self.settled.iter().rfind(|branch| branch.number() <= kept.newest);
+        &newest.unwrap_or(&self.settled[0]).view
+    }
+}
+
+/// Whether a final block has layers that hide what the columns may have of later ones.
+fn is_layered(branch: &Branch, mixed_to: u64) -> bool {
+    branch.rows().is_some() && branch.number() >= mixed_to
 }
 
 impl Reader {

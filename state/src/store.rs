@@ -141,6 +141,7 @@ impl Store {
             return Err(damaged("final", &format!("the journal has {} blocks beside it", losers.len())));
         }
         forks.settle(&finalized);
+        forks.mistrust_columns();
         if forks.branch(&head).is_none() {
             return Err(damaged("head", &format!("no block {head} in the journal")));
         }

@@ -191,6 +191,13 @@ fn what_is_not_final_is_bounded() {
 
 #[test]
 fn a_flush_that_breaks_off_loses_nothing() {
+    for history in [History::None, History::Archive] {
+        break_flushes_off(history);
+    }
+}
+
+/// A flush is broken off at each of its commits in turn; every final block must read as it was ever after.
+fn break_flushes_off(history: History) {
     let model = |blocks: u8| {
         let mut model = example();
         (1..=blocks).for_each(|name| apply_to_model(&mut model, &changes(name)));
@@ -201,7 +208,7 @@ fn a_flush_that_breaks_off_loses_nothing() {
         let many = (0..2000u32).map(|i| put(&(u32::from(name) * 1000 + i).to_be_bytes(), &[name; 3]));
         many.chain([delete(&(u32::from(name) * 1000).to_be_bytes()), put(b"alice", &[name])]).collect()
     }
-    let slow = |flush_blocks| Config { flush_blocks, ..Config::new(COMMITTER.clone()) };
+    let slow = |flush_blocks| Config { flush_blocks, history, ..Config::new(COMMITTER.clone()) };
     let mut broken = 0;
     for commit in 1.. {
         let memory = Arc::new(Memory::new());
@@ -221,14 +228,40 @@ fn a_flush_that_breaks_off_loses_nothing() {
             assert!(matches!(running.apply(9, vec![]), Err(ApplyError::Poisoned { .. })));
             assert_holds(&running.reader, &model(5));
         }
+        {
+            let running = Running::open_as(memory.clone(), &example(), slow(1 << 20)).unwrap();
+            for number in 0..=5 {
+                assert_was_final(&running.reader, number, &model(number), history);
+            }
+        }
         let running = Running::open_as(memory.clone(), &example(), slow(1)).unwrap();
         assert_holds(&running.reader, &model(5));
         running.apply(6, changes(6)).unwrap();
         running.handle.flush_blocking().unwrap();
         assert_eq!(running.reader.status().base_number, 6);
         assert_holds(&running.reader, &model(6));
+        for number in 0..=6 {
+            assert_was_final(&running.reader, number, &model(number), history);
+        }
     }
     assert!(broken >= 3, "a flush of {broken} commits");
+}
+
+/// A final block reads as its model, or without history is said to be gone.
+fn assert_was_final(reader: &Reader, number: u8, model: &Model, history: History) {
+    let Some(hash) = reader.block_hash(u64::from(number)).unwrap() else { panic!("block {number} has no hash") };
+    let view = match reader.at(At::Block(hash)) {
+        Err(AtError::Pruned { oldest }) if history == History::None && u64::from(number) < oldest => return,
+        view => view.unwrap(),
+    };
+    let keys: Vec<Vec<u8>> = model.keys().cloned().collect();
+    assert_eq!(view.keys_paged(b"", None, usize::MAX).unwrap(), keys);
+    let values = view.values(&keys, u64::MAX).unwrap();
+    assert!(values.iter().map(Option::as_ref).eq(model.values().map(Some)), "values of block {number}");
+    let some: Vec<Vec<u8>> = (0..7u32).map(|i| (1000 * i).to_be_bytes().to_vec()).collect();
+    let proof = view.witness(&some, u64::MAX).unwrap();
+    assert_eq!(proof.verify(&view.header().state_root), Ok(()));
+    assert!(proof.claims.iter().all(|(key, value)| value.as_ref() == model.get(key)));
 }
 
 #[test]

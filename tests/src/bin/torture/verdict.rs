@@ -221,7 +221,11 @@ fn reads(view: &View, pairs: &Pairs) -> anyhow::Result<()> {
     let keys = view.keys_paged(b"", None, usize::MAX)?;
     ensure!(keys.iter().eq(pairs.keys()), "{} keys listed, {} expected", keys.len(), pairs.len());
     let values = view.values(&keys, u64::MAX)?;
-    ensure!(values.iter().map(Option::as_deref).eq(pairs.values().map(|value| Some(&**value))), "a value is another");
+    for ((key, expected), got) in pairs.iter().zip(&values) {
+        let brief = |value: &[u8]| format!("{} bytes {}", value.len(), blake3::hash(value).to_hex());
+        let (expected, got) = (Some(brief(expected)), got.as_deref().map(brief));
+        ensure!(got == expected, "{}: {got:?} instead of {expected:?}", key.escape_ascii());
+    }
     Ok(())
 }
 
