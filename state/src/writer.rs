@@ -59,7 +59,7 @@ pub fn open(
         forks,
         reader: reader.clone(),
         messages,
-        no_flush_before: None,
+        flush_failure: None,
         wake: sender.downgrade(),
         meters: Meters::new(),
         serving: None,
@@ -76,8 +76,8 @@ pub struct Writer {
     forks: Forks,
     reader: Reader,
     messages: Receiver<Message>,
-    /// Until when none is begun by itself: the last one failed.
-    no_flush_before: Option<Instant>,
+    /// Why the last flush failed, if it did, and until when none is begun by itself.
+    flush_failure: Option<(BackendError, Instant)>,
     /// To hear of flushes that have ended.
     wake: WeakSender<Message>,
     meters: Meters,
@@ -174,7 +174,7 @@ impl Writer {
         }
         if due >= 1
             && !flusher.is_busy()
-            && self.no_flush_before.is_none_or(|then| Instant::now() >= then)
+            && self.flush_failure.as_ref().is_none_or(|(_, until)| Instant::now() >= *until)
             && let Some(flush) = self.forks.flush()
         {
             flusher.begin(flush);
@@ -192,7 +192,7 @@ impl Writer {
         let ended = flusher.take(wait)?;
         Some(match ended {
             Ok(Flushed { number, hash, snapshot, kept, took }) => {
-                self.no_flush_before = None;
+                self.flush_failure = None;
                 self.forks.rebase(snapshot, kept, number);
                 self.reader.publish(&self.forks);
                 self.meters.note_flush(&took);
@@ -202,7 +202,7 @@ impl Writer {
             }
             Err(error) => {
                 tracing::error!(%error, "a flush failed; the journal keeps what it was to write");
-                self.no_flush_before = Some(Instant::now() + FLUSH_PAUSE);
+                self.flush_failure = Some((error.clone(), Instant::now() + FLUSH_PAUSE));
                 Err(error)
             }
         })

@@ -280,6 +280,8 @@ impl Writer {
                     serving.gathering.dismiss(&request);
                     request.refuse(error.clone());
                 }
+                // Nothing would wake us for those who found no room beside them.
+                serving.parts.intake.take(|_| true).into_iter().for_each(|request| request.refuse(error.clone()));
                 return;
             }
             serving.sequence += 1;
@@ -325,8 +327,11 @@ impl Writer {
             return false;
         }
         if !is_closing && self.flushes_due() >= LAG_MAX {
-            // The flusher wakes us, unless it fails.
-            serving.sealer.wake_at(now + RETRY, now);
+            match &self.flush_failure {
+                Some((error, _)) => self.put_off(serving, &ApplyError::from(error.clone())),
+                // The flusher wakes us.
+                None => serving.sealer.wake_at(now + RETRY, now),
+            }
             return false;
         }
         serving.retry_at = None;

@@ -310,3 +310,35 @@ proptest! {
         assert_holds(&running.reader, &model);
     }
 }
+
+/// Whichever commit it is that the disk fails at, of callers or of a flush.
+#[test]
+fn nobody_waits_on_a_broken_disk() {
+    let mut broken = 0;
+    for commit in 1..60 {
+        let memory = Arc::new(Memory::new());
+        drop(Running::open(memory.clone(), &example()).unwrap());
+        let faulty = Faulty::new(memory, Some(Fault { commit, written: false, error: io_error() }));
+        let config = Config { flush_blocks: 1, ..Config::new(COMMITTER.clone()) };
+        let running = Running::open_as(Arc::new(faulty), &example(), config).unwrap();
+        let config = FrontConfig { block_changes: 1, pending_changes_max: 2, ..patient() };
+        let front = block_on(Front::open(&running.handle, config)).unwrap();
+        let (ended, ends) = std::sync::mpsc::channel();
+        for caller in 0..6u8 {
+            let (front, ended) = (front.clone(), ended.clone());
+            std::thread::spawn(move || {
+                let write = |index: u8| match index % 4 {
+                    0 => block_on(front.write_with_proof([caller, index], "1")).map(drop),
+                    _ => block_on(front.write([caller, index], "1")),
+                };
+                let _ = ended.send((0..20).try_for_each(write).is_err());
+            });
+        }
+        for _ in 0..6 {
+            let is_refused = ends.recv_timeout(std::time::Duration::from_secs(60));
+            broken +=
+                u32::from(is_refused.unwrap_or_else(|_| panic!("somebody waits after commit {commit} has failed")));
+        }
+    }
+    assert!(broken > 100, "{broken} callers were refused");
+}
