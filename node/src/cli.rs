@@ -4,6 +4,7 @@
 mod run;
 
 mod db;
+mod state;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use rustorium_state::KEY_BYTES_MAX;
 pub use self::run::{LogFormat, Run};
 
 pub use self::db::{DbCheck, DbCommand, DbRollback, DbStore};
+pub use self::state::{StateCommand, StateExport, StateImport};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -112,6 +114,12 @@ pub enum Command {
         /// How.
         #[command(subcommand)]
         command: DbCommand,
+    },
+    /// All pairs of a block into a file and back, while the node is stopped
+    State {
+        /// Which way.
+        #[command(subcommand)]
+        command: StateCommand,
     },
     /// Print the version
     Version,

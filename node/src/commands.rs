@@ -4,5 +4,6 @@ pub mod chain_spec;
 mod client;
 pub mod db;
 pub mod get;
+pub mod state;
 pub mod version;
 pub mod witness;

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::ArgMatches;
 
-use crate::cli::{ChainSpecCommand, Cli, Command, DbCommand, LogFormat, Verbosity, WitnessCommand};
+use crate::cli::{ChainSpecCommand, Cli, Command, DbCommand, LogFormat, StateCommand, Verbosity, WitnessCommand};
 use crate::config::{Config, Environment};
 use crate::exit::{Exit, OrExit};
 
@@ -63,6 +63,8 @@ fn dispatch(cli: Cli, out: &mut impl Write) -> anyhow::Result<Exit> {
         Command::Db { command: DbCommand::Stats(store) } => commands::db::stats(&store, out)?,
         Command::Db { command: DbCommand::Compact(store) } => commands::db::compact(&store, out)?,
         Command::Db { command: DbCommand::Rollback(rollback) } => commands::db::rollback(&rollback, out)?,
+        Command::State { command: StateCommand::Export(export) } => commands::state::export(&export, out)?,
+        Command::State { command: StateCommand::Import(import) } => commands::state::import(&import, out)?,
         Command::Version => commands::version::version(out)?,
     };
     out.flush()?;

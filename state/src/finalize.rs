@@ -94,8 +94,8 @@ fn put_header(batch: &mut Batch, header: &Header, content: [u8; 32]) {
     batch.put(Column::Block, &number_key(header.number), &header.hash.0);
 }
 
-/// The rows that make the genesis the head, final and the base.
-pub(crate) fn put_genesis(batch: &mut Batch, header: &Header, content: [u8; 32]) {
+/// The rows of a block that a store begins with: head, final, the base, and where history starts.
+pub(crate) fn put_first(batch: &mut Batch, header: &Header, content: [u8; 32]) {
     put_header(batch, header, content);
     for name in [meta::HEAD, meta::FINAL, meta::BASE] {
         batch.put(Column::Meta, name, &header.hash.0);

@@ -36,6 +36,7 @@
 mod apply;
 pub mod backend;
 pub mod block;
+pub mod bulk;
 mod cache;
 mod check;
 mod config;
@@ -54,6 +55,7 @@ pub mod metrics;
 mod reader;
 mod repair;
 mod schema;
+mod staging;
 pub mod storage;
 mod store;
 #[cfg(test)]

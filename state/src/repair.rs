@@ -12,7 +12,6 @@
 
 use std::fmt;
 
-use rustorium_verkle::tree::Bulk;
 use rustorium_verkle::{Leaf, StateRoot, ValueHash};
 
 use crate::backend::{Backend, Batch, Bounds, Column, Durability, Op, commit_patiently};
@@ -20,9 +19,9 @@ use crate::block::{BlockHash, Header};
 use crate::check::{Cursor, Depth, Means, Mends, PAGE_BYTES, PAGE_ROWS, Report, Rows, Stage, not_live, root_of_leaves};
 use crate::error::ReadError;
 use crate::examination::{Examination, Known, Seen, Standing};
-use crate::finalize::{put_leaf, put_nodes};
 use crate::journal;
 use crate::schema::{Generation, LeafRow, decode_leaf, meta};
+use crate::staging::Staging;
 
 /// What was done may bring to light what it hid; after so many rounds that is the end of it.
 const ROUNDS_MAX: u32 = 4;
@@ -157,7 +156,7 @@ impl Examination {
         }
         let mut live = standing.generation;
         if mends.is_full {
-            live = next_generation(live);
+            live = live.next();
             self.clear(standing.generation, done)?;
             let leaves = self.rebuild(standing, live, means)?;
             self.settle(standing, finalized, &mut batch);
@@ -306,11 +305,6 @@ fn put_moved(batch: &mut Batch, known: &Known, to: Generation) {
     batch.put(Column::Fork, &key_of(known), &journal::encode(&known.row, known.change_bytes, &rows));
 }
 
-fn next_generation(generation: Generation) -> Generation {
-    // Generations end before 255.
-    Generation((generation.0 + 1) % u8::MAX)
-}
-
 /// Writes leaves, values and keys as another generation, and the tree that they make; how many, and its root.
 fn copy(
     from: Rows<'_>,
@@ -318,7 +312,7 @@ fn copy(
     backend: &dyn Backend,
     means: &mut Means<'_>,
 ) -> Result<(u64, StateRoot), ReadError> {
-    let mut bulk = Bulk::new(means.committer);
+    let mut staging = Staging::new(backend, to, means.committer);
     let mut leaf_rows = Cursor::new(from.snapshot, Column::Leaf, from.generation.all(), PAGE_ROWS);
     let mut bigs = Cursor::new(from.snapshot, Column::Big, from.generation.all(), PAGE_ROWS);
     let mut copied = 0;
@@ -328,44 +322,26 @@ fn copy(
             break;
         }
         copied += page.len() as u64;
-        let mut batch = Batch::new();
-        let mut leaves = Vec::with_capacity(page.len());
-        let mut keys = Vec::with_capacity(page.len());
         for (row_key, row_bytes) in &page {
             let (path, row) = decode_leaf(row_key, row_bytes).map_err(ReadError::damaged)?;
-            let value_hash = row.value_hash();
-            leaves.push(Leaf { path, value_hash });
-            keys.push(to.index_key(row.key()));
+            let leaf = Leaf { path, value_hash: row.value_hash() };
             let big = match &row {
                 LeafRow::Inline { .. } => None,
                 LeafRow::Big { .. } => bigs.seek(row_key, |_| ())?,
             };
-            let to_key = to.leaf_key(&path);
             match (&row, &big) {
-                (LeafRow::Inline { key, value }, _) => put_leaf(&mut batch, &to_key, key, value, value_hash),
-                (LeafRow::Big { key, .. }, Some(value)) if ValueHash::of(value) == value_hash => {
-                    put_leaf(&mut batch, &to_key, key, value, value_hash);
+                (LeafRow::Inline { key, value }, _) => staging.put(leaf, key, value)?,
+                (LeafRow::Big { key, .. }, Some(value)) if ValueHash::of(value) == leaf.value_hash => {
+                    staging.put(leaf, key, value)?;
                 }
-                // A value that is lost stays lost, and its leaf says which it was.
-                (LeafRow::Big { .. }, _) => batch.put(Column::Leaf, &to_key, row_bytes),
-            }
-            if batch.bytes() > PAGE_BYTES {
-                commit_patiently(backend, std::mem::take(&mut batch), Durability::Buffered)?;
+                // A value that is lost stays lost.
+                (LeafRow::Big { key, .. }, _) => staging.put_lost(leaf, key, row_bytes)?,
             }
         }
-        keys.sort_unstable();
-        keys.iter().for_each(|key| batch.put(Column::Index, key, &[]));
-        let nodes = bulk.push(&leaves).expect("rows come in the order of their keys");
-        put_nodes(&mut batch, to, &nodes);
-        commit_patiently(backend, batch, Durability::Buffered)?;
+        staging.commit(&Batch::new())?;
         (means.progress)(Stage { what: "writing the tree anew", rows: copied, part: None });
     }
-    let nodes = bulk.finish();
-    let root = nodes.last().expect("the root is always there").1.commitment;
-    let mut batch = Batch::new();
-    put_nodes(&mut batch, to, &nodes);
-    commit_patiently(backend, batch, Durability::Synced)?;
-    Ok((copied, StateRoot::of(&root.encode())))
+    Ok((copied, staging.finish()?))
 }
 
 /// Deletes the rows within these bounds; whether there were any.

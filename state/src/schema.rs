@@ -38,6 +38,10 @@ pub(crate) mod meta {
     pub(crate) const FINAL: &[u8] = b"final";
     pub(crate) const BASE: &[u8] = b"base";
     pub(crate) const UNDO: &[u8] = b"undo";
+    /// The number of a block that was imported: what was before it is known by its genesis alone.
+    pub(crate) const FIRST: &[u8] = b"first";
+    /// How far an import is.
+    pub(crate) const IMPORT: &[u8] = b"import";
 }
 
 /// Which copy of the tree a row belongs to: staging, import and rebuild write another than the live one.
@@ -69,6 +73,12 @@ impl Generation {
     /// The rows of a node's children.
     pub(crate) fn child_bounds(self, node: &NodePath) -> Bounds {
         Bounds::prefix(&[&[self.0, node.depth() as u8 + 1], node.as_bytes()].concat())
+    }
+
+    /// The one that is written beside this one.
+    pub(crate) fn next(self) -> Self {
+        // Generations end before 255.
+        Self((self.0 + 1) % u8::MAX)
     }
 
     /// All rows of this generation, in any column whose keys it leads.

@@ -15,7 +15,7 @@ use crate::apply::check_size;
 use crate::backend::{Backend, BackendError, Batch, Bounds, Column, Durability, Snapshot, commit_patiently};
 use crate::block::{BlockHash, Header};
 use crate::error::{OpenError, ReadError};
-use crate::finalize::{put_genesis, put_leaf, put_nodes};
+use crate::finalize::{put_first, put_leaf, put_nodes};
 use crate::forks::{Forks, Size};
 use crate::journal::{self, Entry};
 use crate::layer::Run;
@@ -225,7 +225,7 @@ impl Store {
         let chain = ChainRow { id: genesis.id.to_owned(), genesis_hash: hash, genesis_content: content };
         let mut batch = Batch::new();
         put_nodes(&mut batch, self.generation, &nodes);
-        put_genesis(&mut batch, &header, content);
+        put_first(&mut batch, &header, content);
         batch.put(Column::Meta, meta::LIVE, &[self.generation.0]);
         batch.put(Column::Meta, meta::CHAIN, &chain.encode());
         self.commit(batch, Durability::Synced)?;

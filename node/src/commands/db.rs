@@ -3,19 +3,20 @@
 //! Takes the lock of the data directory, as a running node does, and never makes a directory or a store. Answers go to
 //! stdout, progress to stderr where that is a terminal.
 
-mod progress;
+pub(super) mod progress;
 mod rollback;
 mod salvage;
 mod tell;
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use rustorium_chain_spec::ChainSpec;
 use rustorium_state::backend::{Backend, BackendError, Column, Rocks, RocksConfig, Stats};
-use rustorium_state::{BlockHash, Depth, Examination, Genesis, OpenError, Repair};
+use rustorium_state::{BlockHash, Depth, Examination, Genesis, OpenError, Reader, Repair};
 use rustorium_verkle::{Committer, WindowBits};
 
 use self::progress::Bar;
@@ -23,7 +24,7 @@ pub use self::rollback::rollback;
 use self::tell::{tell_check, tell_compaction, tell_repair, tell_stats};
 use crate::base_path::BasePath;
 use crate::cli::{DbCheck, DbStore};
-use crate::config::{Environment, default_base_path};
+use crate::config::{Environment, Place, default_base_path};
 use crate::exit::{Exit, OrExit as _};
 use crate::run::store::open_error;
 use crate::spec_file;
@@ -87,19 +88,15 @@ pub fn compact(compact: &DbStore, out: &mut impl Write) -> anyhow::Result<Exit> 
 }
 
 /// A chain's store on disk, its directory being ours alone.
-struct Store {
+pub(super) struct Store {
     spec: ChainSpec,
     base_path: BasePath,
 }
 
 impl Store {
     /// Takes the lock of a data directory that is there.
-    fn find(store: &DbStore) -> anyhow::Result<Self> {
-        let spec = spec_file::load(&store.chain)?;
-        let path = match &store.base_path {
-            Some(path) => path.clone(),
-            None => default_base_path(spec.id(), &Environment::of_process())?,
-        };
+    pub(super) fn find(store: &DbStore) -> anyhow::Result<Self> {
+        let (spec, path) = place(store)?;
         let remedy = "give --base-path, or start the node once: `rustorium run` makes it";
         if !path.is_dir() {
             return Err(Exit::NoInput.error(format!("there is no data directory {}; {remedy}", path.display())));
@@ -111,7 +108,29 @@ impl Store {
         Ok(Self { spec, base_path })
     }
 
-    fn db(&self) -> PathBuf {
+    /// Takes the lock of a data directory, which is made if it is not there.
+    pub(super) fn make(store: &DbStore) -> anyhow::Result<Self> {
+        let (spec, path) = place(store)?;
+        Ok(Self { spec, base_path: BasePath::open(&Place::Kept(path))? })
+    }
+
+    /// Opens the state as a node does, which loads the genesis if there is nothing.
+    pub(super) fn load(&self, backend: Arc<Rocks>) -> anyhow::Result<Reader> {
+        let config = rustorium_state::Config::new(Arc::new(Committer::new(WindowBits::SMALL)));
+        let hash = |root: &_| BlockHash(self.spec.genesis_hash(root));
+        let genesis = Genesis { id: self.spec.id(), pairs: self.spec.genesis(), hash: &hash };
+        let opened = rustorium_state::open(backend, &genesis, &config, &mut |_| ControlFlow::Continue(()));
+        let (_, _, reader) =
+            opened.map_err(open_error).with_context(|| format!("cannot open the store {}", self.db().display()))?;
+        Ok(reader)
+    }
+
+    /// The chain's.
+    pub(super) fn id(&self) -> &str {
+        self.spec.id()
+    }
+
+    pub(super) fn db(&self) -> PathBuf {
         self.base_path.db()
     }
 
@@ -120,7 +139,7 @@ impl Store {
         format!("{} in {}", self.spec.id(), self.db().display())
     }
 
-    fn open(&self, db: &Path) -> anyhow::Result<Arc<Rocks>> {
+    pub(super) fn open(&self, db: &Path) -> anyhow::Result<Arc<Rocks>> {
         let backend = Rocks::open(db, &RocksConfig::default());
         Ok(Arc::new(backend.map_err(|error| damaged_or(error, db))?))
     }
@@ -129,7 +148,7 @@ impl Store {
         self.examine_backend(self.open(db)?)
     }
 
-    fn examine_backend(&self, backend: Arc<Rocks>) -> anyhow::Result<Examination> {
+    pub(super) fn examine_backend(&self, backend: Arc<Rocks>) -> anyhow::Result<Examination> {
         let bits = self.window_bits(&*backend);
         let path = backend.path().to_path_buf();
         let hash = |root: &_| BlockHash(self.spec.genesis_hash(root));
@@ -175,6 +194,16 @@ impl Store {
             .map_err(|error| open_error(error.into()))
             .with_context(|| format!("cannot repair the store {}", path.display()))
     }
+}
+
+/// The chain, and where its data directory is.
+fn place(store: &DbStore) -> anyhow::Result<(ChainSpec, PathBuf)> {
+    let spec = spec_file::load(&store.chain)?;
+    let path = match &store.base_path {
+        Some(path) => path.clone(),
+        None => default_base_path(spec.id(), &Environment::of_process())?,
+    };
+    Ok((spec, path))
 }
 
 /// A store that does not open: damaged files have a remedy.

@@ -1,11 +1,12 @@
-//! Headers: the numbers lead from block 0 to the block that is checked, each to a child of the one before.
+//! Headers: the numbers lead from block 0, or from one that was imported, to the block that is checked, each to a child of
+//! the one before.
 
 use parity_scale_codec::DecodeAll;
 
 use crate::backend::{Bounds, Column};
 use crate::block::BlockHash;
 use crate::error::ReadError;
-use crate::schema::{HeaderRow, header_key, number_key};
+use crate::schema::{HeaderRow, header_key, meta, number_key};
 
 use super::rows::{Cursor, PAGE_ROWS};
 use super::{Cure, Depth, Finding, Means, Mends, Report, Rows, Stage};
@@ -31,12 +32,19 @@ pub(super) fn check(
     }
 }
 
+/// The number from which on all headers are known.
+fn first(rows: Rows<'_>) -> Result<u64, ReadError> {
+    let row = rows.snapshot.get(Column::Meta, meta::FIRST)?;
+    Ok(row.and_then(|row| Some(u64::from_be_bytes(row.try_into().ok()?))).unwrap_or(0))
+}
+
 /// Whether the numbers up to the header's are as they should be.
 fn is_whole(rows: Rows<'_>, means: &mut Means<'_>) -> Result<bool, ReadError> {
     let end = rows.header.number.checked_add(1).map_or(Bounds::prefix(b"n").end, |end| Some(number_key(end)));
-    let bounds = Bounds { start: number_key(0), end };
+    let first = first(rows)?;
+    let bounds = Bounds { start: number_key(first), end };
     let mut cursor = Cursor::new(rows.snapshot, Column::Block, bounds, PAGE_ROWS);
-    let (mut parent, mut number) = (BlockHash::ZERO, 0);
+    let (mut parent, mut number) = (BlockHash::ZERO, first);
     loop {
         let page = cursor.page()?;
         if page.is_empty() {
@@ -51,7 +59,10 @@ fn is_whole(rows: Rows<'_>, means: &mut Means<'_>) -> Result<bool, ReadError> {
         for ((key, _), hash) in page.iter().zip(&hashes) {
             let at = keys.binary_search(&header_key(hash)).expect("every header was asked for");
             let header = headers[at].as_deref().and_then(|bytes| HeaderRow::decode_all(&mut &bytes[..]).ok());
-            let fits = header.is_some_and(|header| header.number == number && header.parent_hash == parent);
+            // The parent of a block that was imported is not known here.
+            let is_import = number == first && first > 0;
+            let fits = |header: HeaderRow| header.number == number && (is_import || header.parent_hash == parent);
+            let fits = header.is_some_and(fits);
             if !fits || *key != number_key(number) {
                 return Ok(false);
             }
@@ -65,6 +76,7 @@ fn is_whole(rows: Rows<'_>, means: &mut Means<'_>) -> Result<bool, ReadError> {
 /// From the header to its parents, one by one: says what each number should lead to, as far as there are headers.
 fn walk_back(rows: Rows<'_>, means: &mut Means<'_>, mends: &mut Mends, report: &mut Report) -> Result<(), ReadError> {
     let (mut number, mut hash) = (rows.header.number, rows.header.hash);
+    let first = first(rows)?;
     loop {
         let key = number_key(number);
         if rows.snapshot.get(Column::Block, &key)?.as_deref() != Some(&hash.0) {
@@ -75,7 +87,7 @@ fn walk_back(rows: Rows<'_>, means: &mut Means<'_>, mends: &mut Mends, report: &
         let header = rows.snapshot.get(Column::Block, &header_key(&hash))?;
         let header = header.and_then(|bytes| HeaderRow::decode_all(&mut &bytes[..]).ok());
         let parent = match header {
-            Some(header) if header.number == number && number == 0 => return Ok(()),
+            Some(header) if header.number == number && number <= first => return Ok(()),
             Some(header) if header.number == number => header.parent_hash,
             _ => {
                 let what = format!("no header of block {number}; those before it cannot be found from here");

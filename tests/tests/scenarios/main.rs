@@ -1,6 +1,7 @@
 //! Scenarios against the real program: real data, restarts, crashes, and its manners as a daemon.
 
 mod blocks;
+mod bulk;
 mod crashes;
 mod engine;
 mod forks;

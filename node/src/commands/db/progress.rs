@@ -11,7 +11,7 @@ const STEPS: u64 = 1000;
 
 /// A progress bar on stderr, where that is a terminal; it goes at the end.
 #[derive(Default)]
-pub(super) struct Bar {
+pub(in crate::commands) struct Bar {
     bar: Option<ProgressBar>,
     /// What the bar shows, and whether it has an end.
     shown: Option<(String, bool)>,
@@ -19,7 +19,7 @@ pub(super) struct Bar {
 
 impl Bar {
     /// Shows how far a check or a repair is.
-    pub(super) fn show(&mut self, stage: Stage) {
+    pub(in crate::commands) fn show(&mut self, stage: Stage) {
         let Stage { what, rows, part } = stage;
         let bar = self.of(what.to_owned(), part.is_some());
         bar.set_message(format!("{rows} rows"));
@@ -45,7 +45,7 @@ impl Bar {
     }
 
     /// Takes the bar away.
-    pub(super) fn end(&mut self) {
+    pub(in crate::commands) fn end(&mut self) {
         self.shown = None;
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
