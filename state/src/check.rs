@@ -30,7 +30,7 @@ use crate::schema::Generation;
 use crate::view::View;
 
 pub(crate) use layers::check_layer;
-pub(crate) use rows::{Cursor, PAGE_BYTES, PAGE_ROWS, Row, not_live};
+pub(crate) use rows::{Cursor, PAGE_BYTES, PAGE_ROWS, Row};
 pub(crate) use tree::root_of_leaves;
 
 /// Findings that a report lists; more are counted only.

@@ -16,7 +16,7 @@ use rustorium_verkle::{Leaf, StateRoot, ValueHash};
 
 use crate::backend::{Backend, Batch, Bounds, Column, Durability, Op, commit_patiently};
 use crate::block::{BlockHash, Header};
-use crate::check::{Cursor, Depth, Means, Mends, PAGE_BYTES, PAGE_ROWS, Report, Rows, Stage, not_live, root_of_leaves};
+use crate::check::{Cursor, Depth, Means, Mends, PAGE_BYTES, PAGE_ROWS, Report, Rows, Stage, root_of_leaves};
 use crate::error::ReadError;
 use crate::examination::{Examination, Known, Seen, Standing};
 use crate::journal;
@@ -342,6 +342,16 @@ fn copy(
         (means.progress)(Stage { what: "writing the tree anew", rows: copied, part: None });
     }
     Ok((copied, staging.finish()?))
+}
+
+/// Where the rows of generations other than this one lie.
+fn not_live(generation: Generation) -> Vec<(Column, Bounds)> {
+    let Bounds { start, end } = generation.all();
+    let before = Bounds { start: Vec::new(), end: Some(start) };
+    let after = Bounds { start: end.unwrap_or_default(), end: None };
+    let tree = [Column::Leaf, Column::Big, Column::Node, Column::Index];
+    let all = tree.into_iter().flat_map(|column| [(column, before.clone()), (column, after.clone())]);
+    all.filter(|(_, bounds)| !bounds.is_empty()).collect()
 }
 
 /// Deletes the rows within these bounds; whether there were any.

@@ -6,13 +6,13 @@
 use rustorium_verkle::tree::Bulk;
 use rustorium_verkle::{Committer, Leaf, StateRoot};
 
-use crate::backend::{Backend, BackendError, Batch, Column, Durability, commit_patiently};
+use crate::backend::{Backend, BackendError, Batch, Bounds, Column, Durability, Snapshot, commit_patiently};
 use crate::check::PAGE_BYTES;
 use crate::finalize::{put_leaf, put_nodes};
-use crate::schema::Generation;
+use crate::schema::{Generation, meta};
 
 /// The columns whose keys a generation leads.
-const COLUMNS: [Column; 4] = [Column::Leaf, Column::Big, Column::Node, Column::Index];
+pub(crate) const COLUMNS: [Column; 4] = [Column::Leaf, Column::Big, Column::Node, Column::Index];
 
 /// A generation in the making.
 pub(crate) struct Staging<'a> {
@@ -88,15 +88,44 @@ impl<'a> Staging<'a> {
     }
 }
 
-/// Takes away the rows of all generations but one.
-pub(crate) fn clear_others(backend: &dyn Backend, live: Generation) -> Result<(), BackendError> {
+/// The generation that an import is at, which it goes on with when it was broken off: its row begins with it.
+pub(crate) fn imported(snapshot: &dyn Snapshot) -> Result<Option<Generation>, BackendError> {
+    let row = snapshot.get(Column::Meta, meta::IMPORT)?;
+    Ok(row.and_then(|row| row.first().copied()).map(Generation))
+}
+
+/// The first key in a column of each generation but these.
+pub(crate) fn others(
+    snapshot: &dyn Snapshot,
+    column: Column,
+    but: &[Option<Generation>],
+) -> Result<Vec<Vec<u8>>, BackendError> {
+    let mut found = Vec::new();
+    let mut rest = Bounds::all();
+    while let Some((key, _)) = snapshot.range(column, &rest, 1, 0)?.rows.pop() {
+        // A key without any generation comes before all others.
+        let generation = key.first().copied().map(Generation);
+        let next = generation.map_or(Some(0), |generation| generation.0.checked_add(1));
+        let is_other = generation.is_none() || !but.contains(&generation);
+        found.extend(is_other.then_some(key));
+        let Some(next) = next else { break };
+        rest = Bounds { start: vec![next], end: None };
+    }
+    Ok(found)
+}
+
+/// Takes away the rows of all generations but these.
+pub(crate) fn clear_others(
+    backend: &dyn Backend,
+    live: Generation,
+    kept: Option<Generation>,
+) -> Result<(), BackendError> {
     let snapshot = backend.snapshot()?;
     let mut batch = Batch::new();
     for column in COLUMNS {
-        for generation in (0..u8::MAX).map(Generation).filter(|generation| *generation != live) {
-            let bounds = generation.all();
-            if !snapshot.range(column, &bounds, 1, 0)?.rows.is_empty() {
-                batch.delete_range(column, &bounds.start, &bounds.end.expect("generations end before 255"));
+        for key in others(&*snapshot, column, &[Some(live), kept])? {
+            if let Some(end) = key.first().and_then(|generation| generation.checked_add(1)) {
+                batch.delete_range(column, &key, &[end]);
             }
         }
     }

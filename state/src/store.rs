@@ -20,6 +20,7 @@ use crate::forks::{Forks, Size};
 use crate::journal::{self, Entry};
 use crate::layer::Run;
 use crate::schema::{ChainRow, FORMAT, Generation, decode_format, encode_format, meta};
+use crate::staging;
 use crate::undo::Kept;
 use crate::view::{Shared, header_row};
 use crate::walk;
@@ -87,6 +88,8 @@ impl Store {
                 if (genesis.hash)(&StateRoot(first.state_root)) != chain.genesis_hash {
                     return Err(other_chain(genesis, &chain));
                 }
+                // Of a repair or an import that a crash broke off behind its end.
+                staging::clear_others(&*store.backend, generation, staging::imported(&*snapshot)?)?;
                 store
             }
             None => {

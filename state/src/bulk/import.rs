@@ -39,8 +39,8 @@ pub struct Terms {
 /// How far an import is, in the row `import`.
 #[derive(Encode, Decode)]
 struct Mark {
-    head: Sum,
     generation: u8,
+    head: Sum,
     place: Place,
     last: Option<[u8; 32]>,
 }
@@ -76,7 +76,7 @@ pub fn import(
         }
         None => {
             staging = Staging::new(backend, to, committer);
-            clear_others(backend, standing.generation)?;
+            clear_others(backend, standing.generation, None)?;
         }
     }
     let resumed = pieces.place.pairs;
@@ -99,11 +99,11 @@ pub fn import(
         let mut batch = Batch::new();
         batch.delete(Column::Meta, meta::IMPORT);
         commit_patiently(backend, batch, Durability::Synced)?;
-        clear_others(backend, standing.generation)?;
+        clear_others(backend, standing.generation, None)?;
         return Err(BulkError::RootMismatch { expected, got });
     }
-    switch(backend, &origin, to, &chain.genesis_hash)?;
-    clear_others(backend, to)?;
+    switch(backend, &origin, to, &standing, &chain.genesis_hash)?;
+    clear_others(backend, to, None)?;
     Ok(Carried { origin, pairs: place.pairs, bytes: place.bytes, resumed })
 }
 
@@ -192,15 +192,29 @@ fn resumed(
 }
 
 /// Makes the new generation the live one, in one batch.
-fn switch(backend: &dyn Backend, origin: &Origin, to: Generation, genesis_hash: &BlockHash) -> Result<(), BulkError> {
+fn switch(
+    backend: &dyn Backend,
+    origin: &Origin,
+    to: Generation,
+    standing: &Standing,
+    genesis_hash: &BlockHash,
+) -> Result<(), BulkError> {
     let header = origin.header();
-    let snapshot = backend.snapshot()?;
+    let settled = standing.finalized.as_ref().map_or(BlockHash::ZERO, |finalized| finalized.hash);
+    let snapshot = standing.stack(&settled).over(backend.snapshot()?);
     let mut batch = Batch::new();
     for column in [Column::Fork, Column::Undo, Column::UndoAt] {
         batch.delete_range(column, &[], &BEHIND_ALL);
     }
     match leads_to(&*snapshot, &header)? {
-        true => drop_above(&*snapshot, header.number, &mut batch)?,
+        true => {
+            drop_above(&*snapshot, header.number, &mut batch)?;
+            // Of some the journal alone knows.
+            for known in standing.way(&settled).iter().filter(|known| known.header.number < header.number) {
+                batch.put(Column::Block, &header_key(&known.header.hash), &known.row.encode());
+                batch.put(Column::Block, &number_key(known.header.number), &known.header.hash.0);
+            }
+        }
         false => {
             let key = header_key(genesis_hash);
             let genesis =

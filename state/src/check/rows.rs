@@ -2,6 +2,7 @@
 
 use crate::backend::{Bounds, Column, Snapshot};
 use crate::error::ReadError;
+use crate::staging;
 
 use super::{Cure, Depth, Finding, Means, Report, Rows, Stage};
 
@@ -84,8 +85,12 @@ pub(super) fn check_strays(
     report: &mut Report,
 ) -> Result<(), ReadError> {
     (means.progress)(Stage { what: "looking for rows that belong to nothing", rows: 0, part: None });
-    for (column, bounds) in not_live(rows.generation) {
-        if let Some((key, _)) = first(rows, column, &bounds)? {
+    // An import that was broken off goes on with what it has.
+    let imported = staging::imported(rows.snapshot)?;
+    for column in staging::COLUMNS {
+        if let Some(key) =
+            staging::others(rows.snapshot, column, &[Some(rows.generation), imported])?.into_iter().next()
+        {
             let what = match key.first() {
                 Some(generation) => format!("rows of generation {generation}, which is not the live one"),
                 None => "a row with an empty key".to_owned(),
@@ -98,18 +103,4 @@ pub(super) fn check_strays(
         while cursor.next()?.is_some() {}
     }
     Ok(())
-}
-
-/// Where the rows of generations other than this one lie.
-pub(crate) fn not_live(generation: crate::schema::Generation) -> Vec<(Column, Bounds)> {
-    let Bounds { start, end } = generation.all();
-    let before = Bounds { start: Vec::new(), end: Some(start) };
-    let after = Bounds { start: end.unwrap_or_default(), end: None };
-    let tree = [Column::Leaf, Column::Big, Column::Node, Column::Index];
-    let all = tree.into_iter().flat_map(|column| [(column, before.clone()), (column, after.clone())]);
-    all.filter(|(_, bounds)| !bounds.is_empty()).collect()
-}
-
-fn first(rows: Rows<'_>, column: Column, bounds: &Bounds) -> Result<Option<Row>, ReadError> {
-    Ok(rows.snapshot.range(column, bounds, 1, 0)?.rows.into_iter().next())
 }

@@ -15,6 +15,7 @@ use crate::engine::{Chain, Engine, configured, rocks_config};
 use crate::front;
 use crate::mending::mend;
 use crate::mortal::{FailPoint, Mortal};
+use crate::moving;
 use crate::script::Step;
 
 #[derive(clap::Args)]
@@ -33,6 +34,9 @@ pub struct Life {
     /// Mend the store, and nothing else
     #[arg(long)]
     pub mends: bool,
+    /// Take the pairs of this file in, and nothing else
+    #[arg(long)]
+    pub imports: Option<PathBuf>,
     /// Drive a front: how many writes of each caller were acknowledged before
     #[arg(long, value_delimiter = ',', num_args = 1)]
     pub front: Option<Vec<u64>>,
@@ -47,6 +51,9 @@ pub fn live(life: &Life) -> anyhow::Result<()> {
     let backend = Mortal::new(Rocks::open(&life.place, &rocks_config())?, life.fail_point);
     if life.mends {
         return mend(&chain, backend);
+    }
+    if let Some(file) = &life.imports {
+        return moving::take(&chain, backend, file);
     }
     if let Some(from) = &life.front {
         let from = from.as_slice().try_into().context("a number for each caller")?;

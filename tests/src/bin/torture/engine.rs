@@ -14,15 +14,16 @@ use rustorium_verkle::{Committer, WindowBits};
 use crate::forks::{Forks, Pairs};
 use crate::script::forgets;
 
-const ID: &str = "torture";
+pub const ID: &str = "torture";
 
 /// Of everyone in this process.
 pub static COMMITTER: LazyLock<Arc<Committer>> = LazyLock::new(|| Arc::new(Committer::new(WindowBits::SMALL)));
 
 /// A chain to torture: its genesis is a function of the seed.
+#[derive(Clone)]
 pub struct Chain {
     pub seed: u64,
-    genesis: BlockHash,
+    pub genesis: BlockHash,
     pairs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 

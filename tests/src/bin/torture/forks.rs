@@ -30,6 +30,8 @@ pub struct Forks {
     pub blocks: BTreeMap<BlockHash, Known>,
     /// The final blocks by number.
     pub chain: Vec<BlockHash>,
+    /// Of those between block 0 and this one the store knows nothing.
+    pub first: u64,
     /// Those before the finalised one, by number.
     pub past: Vec<Known>,
     pub head: BlockHash,
@@ -48,7 +50,14 @@ impl Forks {
             changes: vec![],
         };
         let known = Known { block: block.into(), pairs: pairs.into(), root: None };
-        Self { blocks: [(genesis, known)].into(), chain: vec![genesis], past: vec![], head: genesis, dropped: vec![] }
+        Self {
+            blocks: [(genesis, known)].into(),
+            chain: vec![genesis],
+            first: 0,
+            past: vec![],
+            head: genesis,
+            dropped: vec![],
+        }
     }
 
     pub fn finalized(&self) -> BlockHash {

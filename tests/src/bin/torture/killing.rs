@@ -138,6 +138,16 @@ pub fn live(
     }
 }
 
+/// Has a process do a work that has an end, and tells whether it was killed before.
+pub fn dies(words: &[&str], fail_point: FailPoint, store: &Path) -> anyhow::Result<bool> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("child").args(words).args(["--fail-point", &fail_point.to_string(), "--place"]).arg(store);
+    let ended = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?.wait()?;
+    let is_killed = ended.signal() == Some(9);
+    ensure!(is_killed || ended.success(), "a child ended with {ended}");
+    Ok(is_killed)
+}
+
 fn fail_point(seed: u64, is_first: bool, rng: &mut StdRng) -> FailPoint {
     let mut some = match is_first {
         true => vec![Purpose::Stamp, Purpose::Slice, Purpose::Genesis, Purpose::Apply],

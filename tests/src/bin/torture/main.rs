@@ -1,9 +1,10 @@
 //! `torture`: the state engine is broken off everywhere, and must have kept what it said.
 //!
-//! Rounds of six kinds, each a function of the seed and its number: the power fails under memory; RocksDB's log is cut;
-//! a process is killed, at random and at fail points; the engine is closed and opened again beneath its readers; and the
-//! same is done to a front with many callers. But for that, a script drives the real engine through a random tree of forks with finality, head choices, rollbacks and flushes, and
-//! after each crash everything is held against a model, which is a map for each block. The first finding ends it.
+//! Rounds of seven kinds, each a function of the seed and its number: the power fails under memory; RocksDB's log is cut;
+//! a process is killed, at random and at fail points; the engine is closed and opened again beneath its readers; a store
+//! takes another's pairs in; and a front has many callers while all that happens. But for the front, a script drives the
+//! real engine through a random tree of forks with finality, head choices, rollbacks and flushes, and after each crash
+//! everything is held against a model, which is a map for each block. The first finding ends it.
 //!
 //! `--round N` does one round again. What the seed does not decide is when threads run and when a process dies by the
 //! clock, so that some findings want several tries.
@@ -17,6 +18,7 @@ mod front;
 mod killing;
 mod mending;
 mod mortal;
+mod moving;
 mod power;
 mod restarts;
 mod script;
@@ -33,7 +35,7 @@ use clap::{Parser, Subcommand};
 use crate::counts::Counts;
 
 /// Kinds of rounds, which take turns.
-const KINDS: u64 = 6;
+const KINDS: u64 = 7;
 /// How often it is said how far things are.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
@@ -109,6 +111,7 @@ fn one(seed: u64, number: u64, folder: &Path, counts: &mut Counts) -> anyhow::Re
     let done = catch_unwind(AssertUnwindSafe(|| match number % KINDS {
         0 => power::round(round, counts),
         5 => front::round(round, place.path(), counts),
+        6 => moving::round(round, place.path(), counts),
         1 | 3 => killing::round(round, place.path(), counts),
         2 => cut::round(round, place.path(), counts),
         _ => restarts::round(round, place.path(), counts),

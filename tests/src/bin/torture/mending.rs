@@ -1,8 +1,6 @@
 //! A store is damaged where its leaves prove what should be, and a process that mends it is killed at fail points.
 
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
@@ -12,6 +10,7 @@ use rustorium_state::backend::{Backend as _, Batch, Bounds, Column, Durability, 
 
 use crate::counts::Counts;
 use crate::engine::{Chain, rocks_config};
+use crate::killing;
 use crate::mortal::{FailPoint, Mortal, Purpose};
 
 /// So many rows that the tree is written anew.
@@ -33,13 +32,9 @@ pub fn harm_and_mend(
         let purpose = some[rng.next_u32() as usize % some.len()];
         let nth = if purpose == Purpose::Slice { rng.random_range(1..4) } else { 1 };
         let fail_point = FailPoint { purpose, nth, is_after: rng.random() };
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["child", "--mends", "--blocks", &chain.seed.to_string(), "--pairs", &pairs.to_string()]);
-        command.args(["--fail-point", &fail_point.to_string(), "--place"]).arg(store);
-        let ended = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?.wait()?;
-        match ended.signal() {
-            Some(9) => counts.one(format!("mending killed {} {}", fail_point.when(), purpose.name())),
-            _ => ensure!(ended.success(), "a mending child ended with {ended}"),
+        let words = ["--mends", "--blocks", &chain.seed.to_string(), "--pairs", &pairs.to_string()];
+        if killing::dies(&words, fail_point, store)? {
+            counts.one(format!("mending killed {} {}", fail_point.when(), purpose.name()));
         }
     }
     counts.one("stores damaged and mended");

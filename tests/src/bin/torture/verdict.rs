@@ -138,6 +138,22 @@ impl Told {
         Ok(found)
     }
 
+    /// After a crash in an import: whether the store stands where that leads, with the step to go on from.
+    pub fn moves(&mut self, forks: Forks, index: u64, reader: &Reader) -> bool {
+        let is_there = fits(&forks, reader);
+        if is_there {
+            let index = self.index.max(index);
+            *self = Self {
+                index,
+                candidates: vec![forks],
+                under_way: None,
+                ahead: 0,
+                ..Self::new(self.chain.clone(), self.is_synced)
+            };
+        }
+        is_there
+    }
+
     /// Everything final is put into its columns; they hold that and nothing else.
     pub fn settle(&self, engine: &Engine) -> anyhow::Result<()> {
         engine.handle.flush_blocking()?;
@@ -185,6 +201,10 @@ pub fn holds(forks: &Forks, reader: &Reader, forgets: bool, rng: &mut StdRng) ->
     }
     remembers(forks, reader, forgets, rng)?;
     for (number, hash) in (0..).zip(&forks.chain) {
+        if (1..forks.first).contains(&number) {
+            ensure!(reader.block_hash(number)?.is_none(), "block {number} is known, and does not lead to the first");
+            continue;
+        }
         ensure!(reader.block_hash(number)? == Some(*hash), "final block {number} is not {hash}");
         let header = reader.header(hash)?.with_context(|| format!("no header of {hash}"))?;
         ensure!(header.number == number && header.hash == *hash, "{header:?} is not {number}");
