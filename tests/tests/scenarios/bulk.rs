@@ -37,10 +37,12 @@ fn a_state_goes_from_one_node_to_another_whatever_kills_the_import() -> anyhow::
     let chain = spec.to_str().context("text")?;
     let daemon = Daemon::start(chain, &from)?;
     let genesis = daemon.genesis_hash()?;
+    let mut roots = Vec::new();
     for number in 1..=BLOCKS {
         let changes = changes(seed, number);
         daemon.apply(block(number, genesis, &changes))??;
         model.apply(changes);
+        roots.push(model.state_root());
     }
     state(75, &["export"], &file, &spec, &from)?;
     ensure!(daemon.stop("TERM")?.success());
@@ -48,6 +50,14 @@ fn a_state_goes_from_one_node_to_another_whatever_kills_the_import() -> anyhow::
     assert_eq!(told["pairs"], model.pairs().len());
     assert_eq!(told["stateRoot"], model.state_root().to_string());
     let whole = fs::read(&file)?;
+    // An earlier block's, whose state is of the past.
+    let early = folder.path().join("early");
+    let number = (BLOCKS - 2).to_string();
+    let told: Value = serde_json::from_str(&state(0, &["export", "--json", "--at", &number], &early, &spec, &from)?)?;
+    assert_eq!(told["stateRoot"], roots[BLOCKS as usize - 3].to_string());
+    let above = state(64, &["export", "--at", "99"], &folder.path().join("above"), &spec, &from)?;
+    assert!(above.contains("newest final one is 4"), "{above}");
+    state(0, &["import"], &early, &spec, &folder.path().join("early store"))?;
     fs::write(&file, &whole[..whole.len() / 2])?;
     assert!(state(65, &["import"], &file, &spec, &to)?.contains("ends at byte"));
     assert!(state(0, &["export"], &file, &spec, &from)?.contains("of them before"));

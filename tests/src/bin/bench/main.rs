@@ -3,6 +3,7 @@
 //! Every part runs in a process of its own, on the machine as it finds it: run it where nothing else is at work. Keys,
 //! values and blocks are functions of the seed; nothing else is random. `--quick` does less of everything.
 
+mod bulk;
 mod commit;
 mod engine;
 mod front;
@@ -93,6 +94,8 @@ enum Part {
     History,
     /// Our store beside others: durable commits, reads, proofs
     Peers,
+    /// All pairs of a block out of a store and into another
+    Bulk,
     /// A genesis into a fresh store
     Genesis,
     #[command(hide = true)]
@@ -165,6 +168,7 @@ fn run(choices: &Choices, part: Option<Part>) -> anyhow::Result<()> {
         Some(Part::Whole) => whole::measure(choices),
         Some(Part::Witnesses) => witnesses::measure(choices, &choices.scale()),
         Some(Part::Updates) => updates::measure(),
+        Some(Part::Bulk) => bulk::measure(choices, &choices.scale()),
         Some(Part::Genesis) => genesis::measure(choices, &choices.scale()),
         Some(Part::History) => history::measure(choices, &choices.scale()),
         Some(Part::Engine) => engine::measure(choices, &choices.scale()),
@@ -181,7 +185,7 @@ fn all(choices: &Choices) -> anyhow::Result<()> {
     let started = Instant::now();
     head(choices)?;
     let mut failed = Vec::new();
-    for part in ["commit", "whole", "witnesses", "updates", "genesis", "engine", "history", "front", "peers"] {
+    for part in ["commit", "whole", "witnesses", "updates", "genesis", "engine", "history", "bulk", "front", "peers"] {
         let status = Command::new(std::env::current_exe()?).args(choices.arguments()).arg(part).status()?;
         failed.extend((!status.success()).then_some(part));
     }
