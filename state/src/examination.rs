@@ -21,6 +21,7 @@ use crate::error::{OpenError, ReadError};
 use crate::layer::Run;
 use crate::schema::{ChainRow, FORMAT, Generation, decode_format, decode_leaf, meta};
 use crate::store::{Genesis, genesis_content, other_chain};
+use crate::undo::Kept;
 use crate::view::{Shared, View, header_row};
 use crate::walk;
 
@@ -54,6 +55,8 @@ pub struct Summary {
     pub finalized: Option<Header>,
     /// The head.
     pub head: Option<Header>,
+    /// The number of the oldest block whose state is kept, where any is.
+    pub oldest: Option<u64>,
     /// Blocks of the journal.
     pub journal_blocks: u64,
     /// Bytes of the journal.
@@ -94,7 +97,9 @@ impl Examination {
         let Standing { generation, base, finalized, head, journal_rows, .. } = Standing::read(&*snapshot)?;
         let leaves = estimate_leaves(&*snapshot, generation)?;
         let (journal_blocks, journal_bytes) = journal_rows;
-        Ok(Summary { generation: generation.0, base, finalized, head, journal_blocks, journal_bytes, leaves })
+        // A row that does not decode is a check's business.
+        let oldest = Kept::read(&*snapshot).ok().flatten().map(|kept| kept.oldest);
+        Ok(Summary { generation: generation.0, base, finalized, head, oldest, journal_blocks, journal_bytes, leaves })
     }
 
     /// Checks everything, and changes nothing. `seed` draws weights and keys: it must not be foreseen.

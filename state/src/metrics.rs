@@ -33,6 +33,8 @@ metrics! {
     gauge FINALISED_NUMBER = "rustorium_finalised_number", Count;
     /// The number of the block whose tree lies in the columns; above it blocks are read from the journal.
     gauge BASE_NUMBER = "rustorium_base_number", Count;
+    /// The number of the oldest block whose state can be read.
+    gauge OLDEST_NUMBER = "rustorium_oldest_number", Count;
     /// Blocks that are applied and not final.
     gauge UNFINALISED_BLOCKS = "rustorium_unfinalised_blocks", Count;
     /// Bytes of what unfinalised blocks change.
@@ -86,6 +88,8 @@ metrics! {
     gauge DISK_FREE_BYTES = "rustorium_disk_free_bytes", Bytes;
     /// Bytes that the store takes on disk, its log included.
     gauge DISK_BYTES = "rustorium_disk_bytes", Bytes;
+    /// Bytes that the states of the past take of them, in tables.
+    gauge HISTORY_BYTES = "rustorium_history_bytes", Bytes;
 
     /// JSON-RPC calls of methods that exist, each of a batch too. Labels `method` and `outcome`: `ok`; `refused`, the
     /// question being wrong; `busy`; `failed`, which is the node's fault; `abandoned` by the client before there was an

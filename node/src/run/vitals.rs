@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use metrics::{counter, gauge};
 use rustorium_state::Reader;
-use rustorium_state::backend::Backend;
+use rustorium_state::backend::{Backend, Column};
 use rustorium_state::metrics::{
-    BASE_NUMBER, BUSY, DISK_BYTES, DISK_FREE_BYTES, DISK_FULL, FINALISED_NUMBER, HEAD_NUMBER, UNFINALISED_BLOCKS,
-    UNFINALISED_BYTES, WRITE_STALLS,
+    BASE_NUMBER, BUSY, DISK_BYTES, DISK_FREE_BYTES, DISK_FULL, FINALISED_NUMBER, HEAD_NUMBER, HISTORY_BYTES,
+    OLDEST_NUMBER, UNFINALISED_BLOCKS, UNFINALISED_BYTES, WRITE_STALLS,
 };
 
 /// An open store, to be asked.
@@ -36,9 +36,12 @@ impl Vitals {
         gauge!(HEAD_NUMBER).set(status.head.number as f64);
         gauge!(FINALISED_NUMBER).set(status.finalized.number as f64);
         gauge!(BASE_NUMBER).set(status.base_number as f64);
+        gauge!(OLDEST_NUMBER).set(status.oldest_number as f64);
         gauge!(UNFINALISED_BLOCKS).set(status.unfinalised_blocks as f64);
         gauge!(UNFINALISED_BYTES).set(status.unfinalised_bytes as f64);
         gauge!(DISK_BYTES).set(stats.disk_bytes() as f64);
+        let history_bytes = [Column::Undo, Column::UndoAt].map(|column| stats.column(column).disk_bytes);
+        gauge!(HISTORY_BYTES).set(history_bytes.iter().sum::<u64>() as f64);
         if let Some(free_bytes) = stats.free_bytes {
             gauge!(DISK_FREE_BYTES).set(free_bytes as f64);
         }

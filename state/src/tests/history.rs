@@ -248,6 +248,42 @@ fn what_leaves_the_window_is_swept_unless_it_is_pinned() {
     assert_holds(&running.reader, models.last().unwrap());
 }
 
+/// What a window leaves on disk, beside what there is when all is kept.
+#[test]
+fn a_window_takes_less_disk() {
+    let disk_bytes = |history: History| {
+        let folder = tempfile::tempdir().unwrap();
+        let backend = Arc::new(Rocks::open(folder.path(), &RocksConfig::default()).unwrap());
+        let running = Running::open_as(backend.clone(), &example(), config(history)).unwrap();
+        for number in 1..=60u8 {
+            // Random to a compressor.
+            let value = |i: u8| blake3::Hasher::new().update(&[number, i]).finalize_xof();
+            let change = |i: u8| {
+                let mut bytes = vec![0; 2000];
+                value(i).fill(&mut bytes);
+                put(&[i], &bytes)
+            };
+            running.apply(number, (0..20).map(change).collect()).unwrap();
+        }
+        running.handle.flush_blocking().unwrap();
+        let first = || backend.snapshot().unwrap().range(Column::Undo, &Bounds::all(), 1, 0).unwrap().rows;
+        if history != History::Archive {
+            wait_until("old states are swept", || first()[0].0[..] >= 55u64.to_be_bytes()[..]);
+        }
+        // What is read was read before the sweep, up to here.
+        running.apply(61, vec![]).unwrap();
+        running.handle.flush_blocking().unwrap();
+        let of = |column| {
+            backend.compact(column, &mut |_| ControlFlow::Continue(())).unwrap();
+            backend.stats().column(column).disk_bytes
+        };
+        of(Column::Undo) + of(Column::UndoAt)
+    };
+    let (all, some) = (disk_bytes(History::Archive), disk_bytes(History::Blocks(6)));
+    assert!(all > 59 * 20 * 2000, "{all} bytes for all blocks");
+    assert!(some < all / 8, "{some} of {all} bytes");
+}
+
 #[test]
 fn days_are_those_of_the_blocks() {
     const DAY: u64 = 24 * 3600 * 1000;

@@ -70,7 +70,7 @@ pub(super) fn tell_stats(
     let tree = leaves + bytes(Column::Node) + bytes(Column::Index);
     let of_key = tree as f64 / summary.leaves.max(1) as f64;
     let nodes_part = bytes(Column::Node) as f64 / leaves.max(1) as f64;
-    let Summary { generation, base, finalized, head, journal_blocks, journal_bytes, leaves: keys } = summary;
+    let Summary { generation, base, finalized, head, oldest, journal_blocks, journal_bytes, leaves: keys } = summary;
     if json {
         let columns = Column::ALL.map(|column| {
             let of = stats.column(column);
@@ -80,7 +80,7 @@ pub(super) fn tell_stats(
         let told = json!({
             "store": store, "generation": generation, "keys": keys,
             "base": of_header(base), "finalized": of_header(finalized), "head": of_header(head),
-            "journalBlocks": journal_blocks, "journalBytes": journal_bytes,
+            "oldest": oldest, "journalBlocks": journal_blocks, "journalBytes": journal_bytes,
             "columns": columns, "logBytes": stats.log_bytes, "diskBytes": stats.disk_bytes(),
             "freeBytes": stats.free_bytes, "bytesAKey": of_key, "nodesToLeaves": nodes_part,
         });
@@ -91,6 +91,8 @@ pub(super) fn tell_stats(
     for (name, header) in [("columns hold", base), ("final", finalized), ("head", head)] {
         writeln!(out, "{name:<13} {}", block(header))?;
     }
+    let kept = oldest.map_or("none".to_owned(), |oldest| format!("of block {oldest} and all since"));
+    writeln!(out, "states        {kept}")?;
     writeln!(out, "journal       {journal_blocks} blocks, {}", size(*journal_bytes))?;
     writeln!(out, "keys, about   {keys}")?;
     writeln!(out, "\n{:<8} {:>12} {:>12} {:>6}", "column", "on disk", "in memory", "files")?;
