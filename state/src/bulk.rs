@@ -112,6 +112,9 @@ pub enum BulkError {
         /// The store's newest final one.
         finalized: u64,
     },
+    /// A front has acknowledged changes that are in no block yet.
+    #[error("the store has acknowledged changes that are in no block: start the node once, which makes one of them")]
+    Pending,
     /// Something in the file is not what was written.
     #[error("the file is damaged from byte {offset} on: {what}")]
     Damaged {

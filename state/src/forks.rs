@@ -136,7 +136,7 @@ impl Forks {
         self.kept
     }
 
-    /// The first block above it whose layers hide whatever the columns may have of later ones.
+    /// The first block whose layers, with those below, hide whatever an earlier life has put into the columns.
     pub(crate) fn mixed_to(&self) -> u64 {
         self.mixed_to
     }

@@ -129,7 +129,8 @@ impl Published {
         for branch in self.above_base() {
             let number = branch.number();
             let is_changed = branch.rows().is_some_and(|rows| rows.find(Column::Leaf, &key).is_some());
-            if numbers.len() < count && (from..=to).contains(&number) && is_changed {
+            let is_readable = number > self.oldest_number();
+            if numbers.len() < count && (from..=to).contains(&number) && is_changed && is_readable {
                 numbers.push(number);
             }
         }

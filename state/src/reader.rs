@@ -111,6 +111,11 @@ impl Published {
         &self.settled[0].view
     }
 
+    /// The oldest block whose state can be read.
+    pub(crate) fn oldest_number(&self) -> u64 {
+        self.status.oldest_number
+    }
+
     pub(crate) fn kept(&self) -> Option<Kept> {
         self.kept
     }

@@ -157,6 +157,10 @@ impl Examination {
         let mut live = standing.generation;
         if mends.is_full {
             live = live.next();
+            // What an import has there goes, too.
+            let mut mark = Batch::new();
+            mark.delete(Column::Meta, meta::IMPORT);
+            commit_patiently(&*self.backend, mark, Durability::Synced)?;
             self.clear(standing.generation, done)?;
             let leaves = self.rebuild(standing, live, means)?;
             self.settle(standing, finalized, &mut batch);

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use rustorium_chain_spec::ChainSpec;
+use rustorium_chain_spec::{ChainSpec, Finality};
 use rustorium_state::backend::{Backend, BackendError, Column, Rocks, RocksConfig, Stats};
 use rustorium_state::{BlockHash, Depth, Examination, Genesis, OpenError, Reader, Repair};
 use rustorium_verkle::{Committer, WindowBits};
@@ -116,7 +116,12 @@ impl Store {
 
     /// Opens the state as a node does, which loads the genesis if there is nothing.
     pub(super) fn load(&self, backend: Arc<Rocks>) -> anyhow::Result<Reader> {
-        let config = rustorium_state::Config::new(Arc::new(Committer::new(WindowBits::SMALL)));
+        let finality = match self.spec.finality() {
+            Finality::Instant => rustorium_state::Finality::Instant,
+            Finality::Engine => rustorium_state::Finality::Engine,
+        };
+        let usual = rustorium_state::Config::new(Arc::new(Committer::new(WindowBits::SMALL)));
+        let config = rustorium_state::Config { finality, ..usual };
         let hash = |root: &_| BlockHash(self.spec.genesis_hash(root));
         let genesis = Genesis { id: self.spec.id(), pairs: self.spec.genesis(), hash: &hash };
         let opened = rustorium_state::open(backend, &genesis, &config, &mut |_| ControlFlow::Continue(()));

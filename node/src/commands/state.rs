@@ -101,7 +101,7 @@ fn failed(error: BulkError, file: Exit) -> anyhow::Error {
         BulkError::Read(error) => return open_error(error.into()),
         BulkError::Backend(error) => return open_error(OpenError::Backend(error)),
         BulkError::File(_) => file,
-        BulkError::Interrupted => Exit::Temporary,
+        BulkError::Interrupted | BulkError::Pending => Exit::Temporary,
         BulkError::Newer { .. } | BulkError::OtherChain { .. } => Exit::Config,
         BulkError::OtherBlock { .. } => Exit::CannotCreate,
         BulkError::Older { .. } => {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::ControlFlow;
 
-use rustorium_verkle::{KeyPath, ValueHash};
+use rustorium_verkle::{KeyPath, NodePath, ValueHash};
 
 use super::file::{Frames, Pieces, Place, head};
 use super::{BulkError, Carried, Origin};
@@ -108,8 +108,22 @@ fn write(
     progress: &mut dyn FnMut(Stage) -> ControlFlow<()>,
 ) -> Result<(), BulkError> {
     let generation = view.generation();
-    let all: Bounds = generation.all();
-    let rest = last.map_or(all.clone(), |path| all.after(&generation.leaf_key(&path)));
+    // Slot by slot: of a state of the past, a page ends when too much younger is passed over.
+    for slot in last.map_or(0, |path| path.0[0])..=0xff {
+        let all = generation.leaf_bounds(&NodePath::ROOT, slot, slot);
+        let last = last.filter(|path| path.0[0] == slot);
+        let rest = last.map_or(all.clone(), |path| all.after(&generation.leaf_key(&path)));
+        write_slot(view, rest, frames, progress)?;
+    }
+    Ok(())
+}
+
+fn write_slot(
+    view: &View,
+    rest: Bounds,
+    frames: &mut Frames<&mut File>,
+    progress: &mut dyn FnMut(Stage) -> ControlFlow<()>,
+) -> Result<(), BulkError> {
     let mut leaves = Cursor::new(view.snapshot(), Column::Leaf, rest, PAGE_ROWS);
     while let Some((row_key, row)) = leaves.next()? {
         let (path, row) = decode_leaf(&row_key, &row).map_err(ReadError::damaged)?;

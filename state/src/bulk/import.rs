@@ -19,6 +19,7 @@ use crate::examination::{Examination, Standing};
 use crate::finalize::put_first;
 use crate::schema::{ChainRow, Generation, decode_leaf, header_key, meta, number_key};
 use crate::staging::{Staging, clear_others};
+use crate::view::header_row;
 
 /// Frames that are read ahead.
 const AHEAD: usize = 2;
@@ -56,18 +57,55 @@ pub fn import(
     terms: &Terms,
     progress: &mut dyn FnMut(Stage) -> ControlFlow<()>,
 ) -> Result<Carried, BulkError> {
-    let (backend, committer) = (&*examination.backend, &*examination.committer);
+    let backend = &*examination.backend;
     let snapshot = backend.snapshot()?;
     let standing = Standing::read(&*snapshot)?;
     let finalized = standing.finalized.as_ref().ok_or_else(|| ReadError::damaged("no final block is to be found"))?;
-    file.rewind()?;
-    let mut pieces = Pieces::open(BufReader::with_capacity(READ_BYTES, file.try_clone()?))?;
+    let origin = begin(file)?.origin;
     let chain = chain(&*snapshot)?;
-    judge(&pieces.origin, &chain, finalized, terms)?;
-    let length = file.metadata()?.len().max(1);
+    judge(&origin, &chain, finalized, terms)?;
+    fits(&origin, &*standing.stack(&finalized.hash).over(snapshot.clone()))?;
+    if !snapshot.range(Column::Aux, &Bounds::all(), 1, 0)?.rows.is_empty() {
+        return Err(BulkError::Pending);
+    }
+    let has_mark = snapshot.get(Column::Meta, meta::IMPORT)?.is_some();
+    let filled = match fill(examination, standing.generation, file, has_mark, progress) {
+        // What came before may be of another file with the same block.
+        Err(BulkError::Damaged { .. } | BulkError::Truncated { .. } | BulkError::RootMismatch { .. }) if has_mark => {
+            fill(examination, standing.generation, file, false, progress)
+        }
+        filled => filled,
+    };
+    let (place, resumed) = filled?;
     let to = standing.generation.next();
+    switch(backend, &origin, to, &standing, &chain.genesis_hash)?;
+    clear_others(backend, to, None)?;
+    Ok(Carried { origin, pairs: place.pairs, bytes: place.bytes, resumed })
+}
+
+/// The file from its beginning.
+fn begin(file: &mut File) -> Result<Pieces<BufReader<File>>, BulkError> {
+    file.rewind()?;
+    Pieces::open(BufReader::with_capacity(READ_BYTES, file.try_clone()?))
+}
+
+/// Writes the file's pairs as the next generation; how far that went, and how many were there before.
+fn fill(
+    examination: &Examination,
+    live: Generation,
+    file: &mut File,
+    may_resume: bool,
+    progress: &mut dyn FnMut(Stage) -> ControlFlow<()>,
+) -> Result<(Place, u64), BulkError> {
+    let (backend, committer, to) = (&*examination.backend, &*examination.committer, live.next());
+    let mut pieces = begin(file)?;
+    let length = file.metadata()?.len().max(1);
     let mut staging = Staging::new(backend, to, committer);
-    match resumed(&*snapshot, &pieces, to, &mut staging, progress)? {
+    let mark = match may_resume {
+        true => resumed(&*backend.snapshot()?, &pieces, to, &mut staging, progress)?,
+        false => None,
+    };
+    match mark {
         Some(mark) => {
             file.seek(SeekFrom::Start(mark.place.offset))?;
             (pieces.place, pieces.last) = (mark.place, mark.last.map(KeyPath));
@@ -76,11 +114,11 @@ pub fn import(
         }
         None => {
             staging = Staging::new(backend, to, committer);
-            clear_others(backend, standing.generation, None)?;
+            forget(backend, live)?;
         }
     }
-    let resumed = pieces.place.pairs;
-    let (origin, head) = (pieces.origin.clone(), pieces.head);
+    let (head, resumed) = (pieces.head, pieces.place.pairs);
+    let expected = pieces.origin.header().state_root;
     let place = each_frame(pieces, |frame| {
         for pair in &frame.pairs {
             staging.put(pair.leaf, frame.key(pair), frame.value(pair))?;
@@ -94,17 +132,19 @@ pub fn import(
         proceed(progress(Stage { what: "importing", rows: frame.next.pairs, part }))
     })?;
     let got = staging.finish()?;
-    let expected = origin.header().state_root;
     if got != expected {
-        let mut batch = Batch::new();
-        batch.delete(Column::Meta, meta::IMPORT);
-        commit_patiently(backend, batch, Durability::Synced)?;
-        clear_others(backend, standing.generation, None)?;
+        forget(backend, live)?;
         return Err(BulkError::RootMismatch { expected, got });
     }
-    switch(backend, &origin, to, &standing, &chain.genesis_hash)?;
-    clear_others(backend, to, None)?;
-    Ok(Carried { origin, pairs: place.pairs, bytes: place.bytes, resumed })
+    Ok((place, resumed))
+}
+
+/// Takes away what an import has left.
+fn forget(backend: &dyn Backend, live: Generation) -> Result<(), BulkError> {
+    let mut batch = Batch::new();
+    batch.delete(Column::Meta, meta::IMPORT);
+    commit_patiently(backend, batch, Durability::Synced)?;
+    Ok(clear_others(backend, live, None)?)
 }
 
 /// Reads frames on a thread of its own, a few ahead; how far the file goes.
@@ -159,6 +199,21 @@ fn judge(origin: &Origin, chain: &ChainRow, finalized: &Header, terms: &Terms) -
     }
 }
 
+/// Whether the file's header may stand among those that are there.
+fn fits(origin: &Origin, settled: &dyn Snapshot) -> Result<(), BulkError> {
+    let header = origin.header();
+    let known = header_row(settled, &header.hash)?;
+    let what = match () {
+        () if header.hash == BlockHash::ZERO => "its block has no hash",
+        () if (header.number == 0) != (header.hash == origin.genesis_hash) => {
+            "block 0 and the genesis are not the same"
+        }
+        () if known.is_some_and(|row| row.header(header.hash) != header) => "its block is known with another header",
+        () => return Ok(()),
+    };
+    Err(BulkError::Damaged { offset: 0, what: what.to_owned() })
+}
+
 /// How far an import of this file came before, if its rows are there: passes them to the tree.
 fn resumed(
     snapshot: &dyn Snapshot,
@@ -181,7 +236,7 @@ fn resumed(
             return Ok((passed == mark.place.pairs).then_some(mark));
         }
         for (key, row) in &page {
-            let (_, row) = decode_leaf(key, row).map_err(ReadError::damaged)?;
+            let Ok((_, row)) = decode_leaf(key, row) else { return Ok(None) };
             staging.pass(row.leaf());
             passed += 1;
         }
@@ -225,7 +280,8 @@ fn switch(
             batch.put(Column::Meta, meta::FIRST, &header.number.to_be_bytes());
         }
     }
-    if header.number == 0 {
+    // Where its parent is the genesis, nothing is missing.
+    if header.number == 0 || header.parent_hash == *genesis_hash {
         batch.delete(Column::Meta, meta::FIRST);
     }
     put_first(&mut batch, &header, origin.content);

@@ -202,7 +202,7 @@ fn another_chain_an_older_block_and_another_root_are_refused() {
     let refused = import(&examine(&other, "two"), &mut file_of(&bytes), &Terms::default(), &mut |_| GO_ON);
     assert!(matches!(refused, Err(BulkError::OtherChain { .. })));
 
-    let ahead = store(&many(), 5);
+    let ahead = store(&some(), 5);
     let refused = import_of(&ahead, &bytes, Terms::default());
     assert!(matches!(refused, Err(BulkError::Older { number: 3, finalized: 5 })), "{refused:?}");
     let trusted = Some(rustorium_verkle::StateRoot([5; 32]));
@@ -253,6 +253,18 @@ fn a_liar_is_found_by_the_root_and_by_the_order() {
     pairs.sort_by_key(|(key, _)| KeyPath::of(key));
     let lie = import_of(&memory, &written(&origin, &pairs), Terms::default());
     assert!(matches!(lie, Err(BulkError::RootMismatch { .. })), "{lie:?}");
+    // What its header says must fit what the store knows, whatever its pairs are.
+    let genesis = with_store(&memory, "one", |_, reader| reader.finalized());
+    for header in [
+        Origin { hash: genesis_hash, ..origin.clone() },
+        Origin { number: 0, ..origin.clone() },
+        Origin { hash: BlockHash::ZERO, ..origin.clone() },
+        Origin { number: 0, hash: genesis_hash, parent_hash: BlockHash::ZERO, ..origin.clone() },
+    ] {
+        assert_ne!(header.state_root, genesis.state_root.0);
+        let lie = import_of(&memory, &written(&header, &pairs), Terms { may_lose: true, ..Terms::default() });
+        assert!(matches!(&lie, Err(BulkError::Damaged { offset: 0, .. })), "{lie:?}");
+    }
     pairs.swap(5, 6);
     let lie = import_of(&memory, &written(&origin, &pairs), Terms::default());
     assert!(matches!(&lie, Err(BulkError::Damaged { what, .. }) if what.contains("out of order")), "{lie:?}");

@@ -86,6 +86,12 @@ impl Pruner {
         }
         let Some(kept) = kept else {
             self.swept.clear();
+            // Places whose chunk a crash has kept from being written.
+            if !snapshot.range(Column::UndoAt, &Bounds::all(), 1, 0)?.rows.is_empty() {
+                let mut batch = Batch::new();
+                batch.delete_range(Column::UndoAt, &[], &[0xff]);
+                commit_patiently(backend, batch, Durability::Buffered)?;
+            }
             return Ok(false);
         };
         let oldest = self.oldest(&*snapshot, kept)?;

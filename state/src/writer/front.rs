@@ -280,6 +280,7 @@ impl Writer {
                     serving.gathering.dismiss(&request);
                     request.refuse(error.clone());
                 }
+                serving.gathering.is_cut &= serving.gathering.changes > 0;
                 // Nothing would wake us for those who found no room beside them.
                 serving.parts.intake.take(|_| true).into_iter().for_each(|request| request.refuse(error.clone()));
                 return;

@@ -342,3 +342,30 @@ fn nobody_waits_on_a_broken_disk() {
     }
     assert!(broken > 100, "{broken} callers were refused");
 }
+
+/// One who comes after a change that failed, and would have had to wait for the block after its, is not cut off for good.
+#[test]
+fn a_row_that_fails_leaves_nothing_behind() {
+    let backend = Gated::new();
+    drop(Running::open(backend.clone(), &example()).unwrap());
+    let refused = Fault { commit: 2, written: false, error: full() };
+    let running = Running::open(Arc::new(Faulty::new(backend.clone(), Some(refused))), &example()).unwrap();
+    let front = front(&running);
+    backend.set_open(false);
+    let mut first = Box::pin(front.write("first", "1"));
+    assert!(poll(first.as_mut()).is_pending());
+    while !front.queue_is_empty() {
+        std::thread::yield_now();
+    }
+    // These two come together, and the second belongs into a later block.
+    let mut proved = Box::pin(front.write_with_proof("key", "1"));
+    let mut again = Box::pin(front.write_with_proof("key", "2"));
+    assert!(poll(proved.as_mut()).is_pending() && poll(again.as_mut()).is_pending());
+    backend.set_open(true);
+    block_on(first).unwrap();
+    assert!(block_on(proved).is_err() && block_on(again).is_err());
+    block_on(front.write("later", "1")).unwrap();
+    block_on(front.close()).unwrap();
+    assert_eq!(running.reader.head().value(b"later").unwrap(), Some(b"1".to_vec()));
+    assert_eq!(running.reader.head().value(b"key").unwrap(), None);
+}

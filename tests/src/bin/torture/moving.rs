@@ -61,12 +61,17 @@ pub fn round(round: Round, place: &Path, counts: &mut Counts) -> anyhow::Result<
     }
     take(&told.chain, Mortal::new(Rocks::open(&store, &rocks_config())?, None), &file)?;
     counts.one("stores moved to another's block");
-    for _ in 0..2 {
+    for life in 0..2 {
         let rocks: Arc<dyn Backend> = Arc::new(Rocks::open(&store, &rocks_config())?);
         let report = told.chain.examine(rocks)?.check(Depth::Deep, [5; 32], &mut |_| ())?;
         ensure!(report.is_sound(), "{report}");
         let engine = open(&told, &store, &mut rng)?;
-        told.moves(moved(&told, &source, &known), source.index, &engine.reader);
+        if life == 0 {
+            let is_there = told.moves(moved(&told, &source, &known), source.index, &engine.reader);
+            ensure!(is_there, "the store is not where the import ended");
+            let above = engine.reader.block_hash(known.block.number + 1)?;
+            ensure!(above.is_none(), "{above:?} is above the newest block");
+        }
         told.judge(&engine.reader, &mut rng).context("moved")?;
         told.drive(&engine, rng.random_range(5..20), &mut rng)??;
         told.settle(&engine)?;
@@ -121,12 +126,14 @@ fn moved(told: &Told, source: &Told, known: &Known) -> Forks {
     };
     chain.truncate(number);
     chain.push(block.hash);
+    let above = forks.chain.iter().skip(number + 1).chain(forks.blocks.keys());
+    let dropped = above.filter(|hash| !chain.contains(hash)).copied().collect();
     Forks {
         blocks: [(block.hash, known.clone())].into(),
         chain,
         first: if number == 0 { 0 } else { first },
         past: vec![],
         head: block.hash,
-        dropped: vec![],
+        dropped,
     }
 }
