@@ -215,7 +215,11 @@ fn power(round: Round, counts: &mut Counts) -> anyhow::Result<()> {
         }
         match Engine::open(machine.clone(), &chain, &engine_config(&chain, rng.random_range(1..5))) {
             Ok(engine) => {
-                told.judge(&engine).with_context(|| format!("life {life}"))?;
+                match told.judge(&engine) {
+                    // What is written in the background may be where it fails; then nothing reads any more.
+                    Err(_) if machine.is_off() => {}
+                    judged => judged.with_context(|| format!("life {life}"))?,
+                }
                 let done = Mutex::new(told.done);
                 let tell = |caller: usize, index: u64| done.lock().expect("nobody panics with it")[caller] = index + 1;
                 let config = front_config(&mut rng);
