@@ -287,15 +287,23 @@ pub fn get(url: &str, path: &str) -> anyhow::Result<(u16, String)> {
 }
 
 /// One request on a connection of its own, with these lines in its head, each with its end; the status and the answer.
+///
+/// A server that refuses a head may answer and hang up before it has read all of it: what it said counts.
 pub fn exchange(url: &str, request: &str, lines: &str, body: &str) -> anyhow::Result<(u16, String)> {
     let address = url.strip_prefix("http://").context("an http URL")?;
     let host = if lines.contains("host: ") { String::new() } else { format!("host: {address}\r\n") };
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(READY_TIMEOUT))?;
-    write!(stream, "{request} HTTP/1.1\r\n{host}connection: close\r\n{lines}\r\n{body}")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).context("a status line")?;
+    let request = format!("{request} HTTP/1.1\r\n{host}connection: close\r\n{lines}\r\n{body}");
+    let sent = stream.write_all(request.as_bytes());
+    let mut answer = Vec::new();
+    let ended = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer)?;
+    let status: Option<u16> = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let whole = sent.is_ok() && ended.is_ok();
+    let Some(status) = status.filter(|status| whole || *status >= 400) else {
+        bail!("sent: {sent:?}, read: {ended:?}, answered: {answer:?}");
+    };
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     Ok((status, body.to_owned()))
 }
