@@ -5,6 +5,8 @@ use std::fmt;
 use parity_scale_codec::{Decode, Encode};
 use rustorium_verkle::{KeyPath, StateRoot, ValueHash};
 
+use crate::parallel;
+
 /// Bytes of the longest key.
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Bytes of the largest value.
@@ -127,7 +129,7 @@ impl Changes {
             key,
             value,
         };
-        let mut entries: Vec<Entry> = changes.into_iter().map(entry).collect();
+        let mut entries: Vec<Entry> = parallel::map_into(changes, entry);
         // The sort is stable, so that of one key's changes the last is the first after reversing.
         entries.sort_by_key(|entry| entry.path);
         entries.reverse();

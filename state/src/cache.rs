@@ -16,6 +16,7 @@ use rustorium_verkle::tree::WholeNode;
 use rustorium_verkle::{Change, Claim, Leaf, NodePath, Point, StateRoot, update, witness};
 
 use crate::metrics::{CACHE_BYTES, CACHE_HITS, CACHE_MISSES};
+use crate::parallel;
 
 /// The shares of the memory that witnesses and values take: one part in so many.
 const WITNESS_SHARE: u64 = 16;
@@ -109,6 +110,11 @@ impl Cache {
         found
     }
 
+    /// Keeps nodes, many of them on all threads.
+    pub(crate) fn insert_all(&self, nodes: Vec<Arc<WholeNode>>) {
+        parallel::map_into(nodes, |node| self.insert(node));
+    }
+
     pub(crate) fn insert(&self, node: Arc<WholeNode>) {
         self.nodes.insert(node.row().commitment.fingerprint(), node);
         self.node_meter.note_insertion(|| self.nodes.weight());
@@ -133,9 +139,8 @@ impl Cache {
 
     /// Drops nodes by their fingerprints: versions that no block needs any more.
     pub(crate) fn drop_nodes(&self, fingerprints: &[u64]) {
-        for fingerprint in fingerprints {
-            self.nodes.remove(fingerprint);
-        }
+        // What is removed is freed, which takes the longest.
+        parallel::map(fingerprints, |fingerprint| drop(self.nodes.remove(fingerprint)));
     }
 
     /// The value of this leaf.

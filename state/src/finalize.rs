@@ -7,6 +7,7 @@ use rustorium_verkle::{Delta, NodePath, NodeRow, ValueHash};
 use crate::apply::Applied;
 use crate::backend::{Batch, Column};
 use crate::block::{Changes, Header};
+use crate::parallel;
 use crate::schema::{Generation, HeaderRow, LeafRow, header_key, meta, number_key};
 use crate::undo::Kept;
 
@@ -24,7 +25,17 @@ pub(crate) fn rows(generation: Generation, applied: &Applied) -> Batch {
 /// The rows of leaves and nodes that a delta changes; rows of one column in the order of their keys, which a store takes
 /// in at half the cost.
 pub(crate) fn put_tree(batch: &mut Batch, generation: Generation, changes: &Changes, delta: &Delta) {
-    put_leaves(batch, generation, changes, &delta.leaves);
+    let mut nodes = Batch::with_capacity(delta.nodes.len(), (NodeRow::BYTES + 8) * delta.nodes.len());
+    parallel::join(
+        delta.nodes.len(),
+        || put_leaves(batch, generation, changes, &delta.leaves),
+        || put_node_deltas(&mut nodes, generation, delta),
+    );
+    batch.append(&nodes);
+}
+
+/// The rows of nodes that change or vanish.
+fn put_node_deltas(batch: &mut Batch, generation: Generation, delta: &Delta) {
     // The order of the column is that of depths, then of paths.
     let depth_max = delta.nodes.iter().map(|node| node.path.depth()).max().unwrap_or(0);
     let mut levels: Vec<Vec<&NodeDelta>> = vec![Vec::new(); depth_max + 1];

@@ -52,6 +52,7 @@ mod layer;
 mod meeting;
 mod meters;
 pub mod metrics;
+mod parallel;
 mod reader;
 mod repair;
 mod schema;

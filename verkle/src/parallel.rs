@@ -29,6 +29,20 @@ pub(crate) fn map_from<T: Sync, R: Send>(
     if items.len() < items_min { items.iter().map(work).collect() } else { map(items, work) }
 }
 
+/// Both; at the same time where there are threads and this many items of about a microsecond pay for waking one.
+pub(crate) fn join_light<A: Send, B: Send>(
+    items: usize,
+    a: impl FnOnce() -> A + Send,
+    b: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    #[cfg(not(target_family = "wasm"))]
+    if items >= MANY {
+        return rayon::join(a, b);
+    }
+    let _ = items;
+    (a(), b())
+}
+
 /// Fills memory part by part: `work(index, part, room)`, each thread with a room of its own.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn fill<T: Send, R: Default>(memory: &mut [T], part: usize, work: impl Fn(usize, &mut [T], &mut R) + Sync) {

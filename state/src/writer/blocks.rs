@@ -123,7 +123,7 @@ impl Writer {
                 true => cache.drop_nodes(&replaced),
                 false => cache.retire(replaced.clone()),
             }
-            whole.into_iter().for_each(|node| cache.insert(node));
+            cache.insert_all(whole);
             Run::new(number, rows)
         };
         let run = match rows_len < ROWS_ALONGSIDE {

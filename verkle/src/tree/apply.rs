@@ -144,12 +144,20 @@ impl Subtree {
         let edits: Vec<Vec<Edit>> = shapes.into_iter().map(|shape| shape.edits).collect();
         let (changed, whole) = commit_levels(&edits, self.visits[0].whole.is_some(), committer);
         nodes.extend(changed);
-        let nodes = ascending(&nodes);
+        let visits = &self.visits;
+        let (nodes, leaves) = crate::parallel::join_light(
+            nodes.len(),
+            || {
+                drop(edits);
+                ascending(&nodes)
+            },
+            || leaf_deltas(visits, changes),
+        );
         let root = match nodes.first() {
             Some(NodeDelta { path: NodePath::ROOT, new: Some(row), .. }) => row.commitment,
             _ => root.commitment,
         };
-        Ok(Delta { root, leaves: leaf_deltas(&self.visits, changes), nodes, whole })
+        Ok(Delta { root, leaves, nodes, whole })
     }
 }
 
